@@ -1,0 +1,106 @@
+"""How one data set is described: its source, its columns, its splits. Imports only pydantic."""
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from data_prep.strict import StrictModel
+
+CANONICAL_COLUMNS = (
+    "text",
+    "prompt",
+    "completion",
+    "messages",
+    "tools",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "conversations",
+    "document",
+    "summary",
+)
+
+
+class Splits(StrictModel):
+    """The shares of prompts that go to each split; the prompt and the seed decide, never the position in the file."""
+
+    train: float = Field(default=0.8, ge=0, le=1)
+    """Share of the prompts that are trained on."""
+
+    validation: float = Field(default=0.1, ge=0, le=1)
+    """Share of the prompts that training is watched with."""
+
+    test: float = Field(default=0.1, ge=0, le=1)
+    """Share of the prompts that the finished models are measured with."""
+
+    seed: int = 0
+    """Another seed gives another split of the same prompts."""
+
+    @model_validator(mode="after")
+    def shares_sum_to_one(self) -> Self:
+        """Every row goes to exactly one split."""
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + validation + test must be 1, not {total:g}; change one of the three")
+        return self
+
+
+class Lead(StrictModel):
+    """Keep only the beginning of a long column, so that prompt and answer fit a small context."""
+
+    field: str = "document"
+    """The column that is shortened (its name in the file, or its canonical name)."""
+
+    max_tokens: int = Field(default=160, ge=1)
+    """Tokens kept at most, counted by the model's own tokenizer; the cut falls at a sentence end, else at a word."""
+
+
+class DatasetConfig(StrictModel):
+    """One data set under `data:`."""
+
+    source: str = Field(min_length=1)
+    """A local path or glob, `package://NAME/PATH` (a file inside an installed package), or a Hub id `org/name`."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a Hub data set; only for Hub ids."""
+
+    subset: str | None = None
+    """Configuration name of a Hub data set; only for Hub ids."""
+
+    split: str | None = None
+    """The split of a Hub data set to read; only for Hub ids, and needed when there is more than one."""
+
+    format: Literal["auto", "text", "prompt_completion", "alpaca", "messages", "sharegpt", "document_summary"] = "auto"
+    """How the columns are read; `auto` finds it by their names."""
+
+    columns: dict[str, str] = {}
+    """Canonical column name → the file's column name, e.g. `{prompt: question, completion: answer}`."""
+
+    prompt: str | None = Field(default=None, min_length=1)
+    """Template of the prompt over the row's columns, e.g. `"Translate:\\n\\n{source}"`; literal braces are doubled."""
+
+    role: Literal["train", "eval"] = "train"
+    """`eval`: every row goes to the test split, and `splits` is not used."""
+
+    splits: Splits = Splits()
+    """How the rows of a `train` data set are shared out."""
+
+    lead: Lead | None = None
+    """Shorten one column to its first tokens; null keeps every row whole."""
+
+    on_error: Literal["fail", "skip"] = "fail"
+    """Broken lines and rows stop the run (`fail`), or are counted and left out (`skip`)."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Keep only so many rows, the first by id (a random but stable sample); for trials."""
+
+    @field_validator("columns")
+    @classmethod
+    def columns_are_canonical(cls, columns: dict[str, str]) -> dict[str, str]:
+        """A mapping to a column that no format reads would be a setting without an effect."""
+        unknown = [name for name in columns if name not in CANONICAL_COLUMNS]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not a canonical column; allowed are {', '.join(CANONICAL_COLUMNS)}")
+        return columns

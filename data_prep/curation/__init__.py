@@ -1,0 +1,1 @@
+"""Curation: typed filter steps, a ledger of every row's fate, and the funnel of what each step dropped."""

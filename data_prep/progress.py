@@ -1,0 +1,17 @@
+"""How long work reports its progress without knowing who shows it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Pass `items` through while somebody shows how far they have come (the signature of `rich.progress.track`, reordered)."""
+
+    def __call__(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]: ...
+
+
+def silent(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+    """A `Track` that shows nothing."""
+    return iter(items)

@@ -1,0 +1,184 @@
+"""A dataset folder as token arrays on disk, which the trainer memory-maps, and their audit."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import DataError
+from data_prep.progress import Track, silent
+from data_prep.rows import Row, read_rows, write_whole
+from data_prep.tokens.audit import Audit, Problem, find_problem
+from data_prep.tokens.config import OnRowError, Template, TokensConfig
+from data_prep.tokens.masks import Encoded, encode_batch
+from data_prep.tokens.template import Rendered, RowTemplateError, end_of_turn, render, template_kind
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+AUDIT = "audit.json"
+TRAINED_SPLITS = ("train", "validation")
+
+_BATCH = 256
+
+
+def prepare(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    out: Path,
+    config: TokensConfig,
+    track: Track = silent,
+) -> dict[str, float]:
+    """Write out/train, out/validation (`datasets` folders) and out/audit.json; returns the audit's totals.
+
+    Columns: input_ids and labels (int32 lists of equal length, -100 for no loss) and id (string). A split without rows
+    is not written; equal input gives equal bytes. Totals run over both splits (shares: the worse of the two), train_*
+    and validation_* count each.
+    DataError names the row, or the share lost to truncation; audit.json is written before the latter.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    audits = [
+        _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track)
+        for split in TRAINED_SPLITS
+        if (rows := read_rows(folder, split))
+    ]
+    if not any(audit.split == "train" for audit in audits):
+        raise DataError(f"{folder}: has no training rows; check the splits and the curation of the data sets in it")
+    _write_audit(out / AUDIT, tokenizer, config, audits)
+    for audit in audits:
+        audit.check()
+    return _totals(audits)
+
+
+def load_prepared(out: Path, split: str) -> "Dataset":
+    """The token arrays of one split as a memory-mapped `datasets.Dataset`."""
+    from datasets import Dataset
+
+    if not (out / split).is_dir():
+        raise DataError(f"{out}: has no tokenised split {split}; tokenise it first")
+    return Dataset.load_from_disk(str(out / split))
+
+
+def _prepare_split(
+    rows: list[Row],
+    audit: Audit,
+    tokenizer: "PreTrainedTokenizerBase",
+    out: Path,
+    config: TokensConfig,
+    track: Track,
+) -> Audit:
+    import pyarrow as pa
+
+    features = _features()
+    stream = out / f".{audit.split}.arrow"
+    with pa.OSFile(str(stream), "wb") as sink, pa.ipc.new_stream(sink, features.arrow_schema) as writer:
+        for batch in track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH)):
+            writer.write_batch(_record_batch(_encode_rows(batch, audit, tokenizer, config), features.arrow_schema))
+    if not audit.metrics()["rows"]:
+        raise DataError(
+            f"{audit.split}: all {len(rows)} rows were dropped ({audit.report()['dropped']}); look at one of them with "
+            "stages.sft.on_too_long, on_no_supervision and on_template_error set to fail"
+        )
+    _save(stream, out / audit.split)
+    return audit
+
+
+def _encode_rows(
+    rows: list[Row], audit: Audit, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig
+) -> list[tuple[Row, Encoded]]:
+    """The rows that can be trained on, as tokens; the others are dropped or raise, as configured."""
+    rendered: list[tuple[Row, Rendered]] = []
+    for row in rows:
+        try:
+            rendered.append((row, render(tokenizer, row, config.template, config.loss_on, config.separator)))
+        except RowTemplateError as error:
+            _refuse(row, "template_error", str(error), audit, config)
+    kept = []
+    encodings = encode_batch(tokenizer, [text for _, text in rendered], config.max_length)
+    for (row, text), encoded in zip(rendered, encodings, strict=True):
+        if problem := find_problem(row, encoded, config.max_length):
+            _refuse(row, *problem, audit, config)
+        else:
+            audit.add(row, text, encoded)
+            kept.append((row, encoded))
+    return kept
+
+
+def _refuse(row: Row, problem: Problem, message: str, audit: Audit, config: TokensConfig) -> None:
+    actions: dict[Problem, OnRowError] = {
+        "too_long": config.on_too_long,
+        "no_supervision": config.on_no_supervision,
+        "template_error": config.on_template_error,
+    }
+    if actions[problem] == "fail":
+        raise DataError(message)
+    audit.drop(row, problem)
+
+
+def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+    return (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+
+
+def _features() -> Any:
+    from datasets import Features, List, Value
+
+    return Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "id": Value("string")})
+
+
+def _record_batch(rows: list[tuple[Row, Encoded]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    columns = {
+        "input_ids": [encoded.input_ids for _, encoded in rows],
+        "labels": [encoded.labels for _, encoded in rows],
+        "id": [row["id"] for row, _ in rows],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def _save(stream: Path, folder: Path) -> None:
+    """Turn an arrow stream into a `datasets` folder, named by its content so that equal rows give equal bytes."""
+    from datasets import Dataset
+    from datasets.table import MemoryMappedTable
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    with stream.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    shutil.rmtree(folder, ignore_errors=True)
+    quiet = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        Dataset(MemoryMappedTable.from_file(str(stream)), fingerprint=fingerprint).save_to_disk(str(folder))
+    finally:
+        if not quiet:
+            enable_progress_bars()
+    stream.unlink()
+
+
+def _write_audit(path: Path, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig, audits: list[Audit]) -> None:
+    splits = {audit.split: audit.report() for audit in audits}
+    text_only = all(set(split["shapes"]) == {"text"} for split in splits.values())
+    template: Template = "plain" if text_only else config.template
+    report = {
+        "template": template_kind(tokenizer, template),
+        "end_of_turn": end_of_turn(tokenizer, template),
+        "config": config.model_dump(mode="json"),
+        "splits": splits,
+    }
+    write_whole(path, (json.dumps(report, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogatepass"))
+
+
+def _totals(audits: list[Audit]) -> dict[str, float]:
+    metrics = {audit.split: audit.metrics() for audit in audits}
+    summed = {
+        name: sum(split[name] for split in metrics.values()) for name in metrics["train"] if not name.endswith("_share")
+    }
+    shares = {
+        name: max(split[name] for split in metrics.values()) for name in metrics["train"] if name.endswith("_share")
+    }
+    rows = {f"{split}_rows": values["rows"] for split, values in metrics.items()}
+    tokens = {f"{split}_supervised_tokens": values["supervised_tokens"] for split, values in metrics.items()}
+    return {**summed, **shares, **rows, **tokens}

@@ -1,0 +1,162 @@
+"""Two models' predictions of the same rows: metrics of each, and the verdict on their difference. Needs no model."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import DataError
+from eval.config import StatisticsConfig
+from eval.measures.text import ROUGE, score_texts
+from eval.predictions import MEASURES, Measure, predictions_path, read_policies
+from eval.statistics import PairedTest, holm, paired_test, resample
+from eval.tasks import Metric, Task, datasets_of, sorted_predictions, tasks_of
+
+Comparison = dict[str, dict[str, dict[str, Any]]]
+
+# What has to be equal for each pair of rows, and what for a data set, before a difference means anything.
+_SAME_IN_ROWS: dict[Measure, tuple[str, ...]] = {
+    "perplexity": ("bytes", "words"),
+    "generation": ("prompt", "reference"),
+}
+_SAME_IN_POLICIES = ("perplexity", "generation", "template_sha256", "rouge", "bleu", "chrf")
+
+
+def summarise(folder: Path) -> dict[str, dict[str, float]]:
+    """Every metric of one model: task → metric → value. A perplexity too large for a number is left out."""
+    tasks = [task for dataset in datasets_of(folder) for task in tasks_of(folder, dataset)]
+    values = {task.key: {metric.name: _value(task, metric) for metric in task.metrics} for task in tasks}
+    return {
+        key: {name: value for name, value in metrics.items() if math.isfinite(value)} for key, metrics in values.items()
+    }
+
+
+def compare(base_folder: Path, tuned_folder: Path, config: StatisticsConfig) -> Comparison:
+    """Task → metric → {"base", "tuned", "difference", "low", "high", "p", "p_holm", "n", "verdict", "detectable",
+    "more_needed"}; difference is tuned - base.
+
+    `verdict` is "better" or "worse" when p after Holm's correction over everything compared here is at most
+    1 - confidence and the interval lies on that side of 0, else "cannot tell". `more_needed` is a number of rows, and
+    None with a verdict or without any difference. Raises DataError where the two were not measured alike.
+    """
+    tests: list[tuple[str, Metric, PairedTest]] = []
+    for dataset in _same_datasets(base_folder, tuned_folder):
+        _check_alike(base_folder, tuned_folder, dataset)
+        pairs = zip(tasks_of(base_folder, dataset), tasks_of(tuned_folder, dataset), strict=True)
+        for base, tuned in pairs:
+            tests += [(base.key, metric, test) for metric, test in _tests(base, tuned, config)]
+    corrected = _corrected(tests)
+    result: Comparison = {}
+    for key, metric, test in tests:
+        p_holm = corrected[key, metric.hypothesis]
+        result.setdefault(key, {})[metric.name] = _entry(metric, test, p_holm, 1 - config.confidence)
+    return result
+
+
+def wins_and_regressions(
+    base_folder: Path, tuned_folder: Path, dataset: str, count: int = 5, metric: str = "rougeL"
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows that gained most and that lost most by a ROUGE measure: {"wins": [...], "regressions": [...]}, each at
+    most `count` of {"id", "prompt", "reference", "base", "tuned", "base_score", "tuned_score", "difference"}."""
+    if metric not in ROUGE:
+        raise DataError(f"metric {metric}: not a score of single rows; allowed are {', '.join(ROUGE)}")
+    _check_alike(base_folder, tuned_folder, dataset)
+    base, tuned = (sorted_predictions(folder, dataset, "generation") for folder in (base_folder, tuned_folder))
+    scores = [
+        score_texts([row["output"] for row in rows], [row["reference"] for row in rows]) for rows in (base, tuned)
+    ]
+    rows = [
+        {
+            "id": before["id"],
+            "prompt": before["prompt"],
+            "reference": before["reference"],
+            "base": before["output"],
+            "tuned": after["output"],
+            "base_score": before_score[metric],
+            "tuned_score": after_score[metric],
+            "difference": after_score[metric] - before_score[metric],
+        }
+        for before, after, before_score, after_score in zip(base, tuned, *scores, strict=True)
+    ]
+    ordered = sorted(rows, key=lambda row: (row["difference"], row["id"]))
+    return {
+        "wins": [row for row in reversed(ordered) if row["difference"] > 0][:count],
+        "regressions": [row for row in ordered if row["difference"] < 0][:count],
+    }
+
+
+def _value(task: Task, metric: Metric) -> float:
+    with np.errstate(over="ignore"):
+        return float(metric.measure(task.rows[:, metric.columns].sum(axis=0)))
+
+
+def _tests(base: Task, tuned: Task, config: StatisticsConfig) -> list[tuple[Metric, PairedTest]]:
+    """Every metric of a task; without those that overflow, and without token perplexity across two tokenizers."""
+    resamples = resample(base.rows, tuned.rows, config)
+    tests = []
+    for metric in base.metrics:
+        if metric.name == "token_perplexity" and not np.array_equal(base.rows[:, -1], tuned.rows[:, -1]):
+            continue
+        columns = metric.columns
+        drawn = type(resamples)(*(sums[:, columns] for sums in resamples))
+        with np.errstate(over="ignore", invalid="ignore"):
+            test = paired_test(base.rows[:, columns], tuned.rows[:, columns], metric.measure, drawn, config)
+        if all(map(math.isfinite, test[:6])):
+            tests.append((metric, test))
+    return tests
+
+
+def _corrected(tests: list[tuple[str, Metric, PairedTest]]) -> dict[tuple[str, str], float]:
+    """Holm's p of each hypothesis of each task; units of one quantity share the p of the first."""
+    first: dict[tuple[str, str], float] = {}
+    for key, metric, test in tests:
+        first.setdefault((key, metric.hypothesis), test.p)
+    return dict(zip(first, holm(list(first.values())), strict=True))
+
+
+def _entry(metric: Metric, test: PairedTest, p_holm: float, level: float) -> dict[str, Any]:
+    verdict = "cannot tell"
+    if p_holm <= level and (test.low > 0 or test.high < 0):
+        verdict = "better" if (test.high < 0) == metric.lower_is_better else "worse"
+    more_needed = test.more_needed if verdict == "cannot tell" else None
+    return {**test._asdict(), "p_holm": p_holm, "verdict": verdict, "more_needed": more_needed}
+
+
+def _same_datasets(base_folder: Path, tuned_folder: Path) -> list[str]:
+    base, tuned = datasets_of(base_folder), datasets_of(tuned_folder)
+    if base != tuned or not base:
+        raise DataError(f"predictions: base has {base}, tuned has {tuned}; predict both models on the same data sets")
+    return base
+
+
+def _check_alike(base_folder: Path, tuned_folder: Path, dataset: str) -> None:
+    base, tuned = read_policies(base_folder).get(dataset, {}), read_policies(tuned_folder).get(dataset, {})
+    for name in _SAME_IN_POLICIES:
+        if base.get(name) != tuned.get(name):
+            raise _unlike(dataset, f"{name} is {base.get(name)!r} for base and {tuned.get(name)!r} for tuned")
+    for measure in MEASURES:
+        present = [predictions_path(folder, dataset, measure).exists() for folder in (base_folder, tuned_folder)]
+        if present[0] != present[1]:
+            raise _unlike(dataset, f"only {'base' if present[0] else 'tuned'} has {measure} predictions")
+        if all(present):
+            _check_rows(base_folder, tuned_folder, dataset, measure)
+
+
+def _check_rows(base_folder: Path, tuned_folder: Path, dataset: str, measure: Measure) -> None:
+    base, tuned = (
+        {row["id"]: row for row in sorted_predictions(f, dataset, measure)} for f in (base_folder, tuned_folder)
+    )
+    only_base, only_tuned = base.keys() - tuned.keys(), tuned.keys() - base.keys()
+    if only_base or only_tuned:
+        example = min(only_base | only_tuned)
+        counts = f"{len(only_base)} only in base, {len(only_tuned)} only in tuned"
+        raise _unlike(dataset, f"the {measure} rows differ ({counts}, such as {example})")
+    for name in _SAME_IN_ROWS[measure]:
+        found = next((key for key in base if base[key][name] != tuned[key][name]), None)
+        if found is not None:
+            raise _unlike(dataset, f"the {name} of row {found} differs between base and tuned")
+
+
+def _unlike(dataset: str, difference: str) -> DataError:
+    return DataError(f"{dataset}: cannot be compared, {difference}; predict both models again with the same settings")

@@ -1,0 +1,1 @@
+"""What is measured: log-likelihoods and text overlap."""

@@ -1,0 +1,141 @@
+"""The predictions of one model: a folder of JSONL files that hold all a comparison needs, without the model.
+
+    <dataset>.perplexity.jsonl   {"id", "nll", "tokens", "words", "bytes"}
+    <dataset>.generation.jsonl   {"id", "prompt", "output", "reference", "finish_reason", "tokens"}
+    policies.json                data set → how it was measured: "perplexity", "generation", "template_sha256", "rouge",
+                                 "bleu", "chrf" and the "keys" that say what the files were made from
+
+A file that is being made is called `<name>.partial` and grows batch by batch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from data_prep.errors import DataError
+from data_prep.progress import Track, silent
+from data_prep.rows import write_whole
+
+Item = TypeVar("Item")
+Prediction = dict[str, Any]
+Measure = Literal["perplexity", "generation"]
+
+MEASURES: tuple[Measure, ...] = ("perplexity", "generation")
+POLICIES = "policies.json"
+
+
+def predictions_path(folder: Path, dataset: str, measure: Measure) -> Path:
+    """Where the predictions of one data set lie."""
+    return folder / f"{dataset}.{measure}.jsonl"
+
+
+def read_predictions(folder: Path, dataset: str, measure: Measure) -> list[Prediction]:
+    """The rows of a finished file; DataError when it is missing or damaged."""
+    path = predictions_path(folder, dataset, measure)
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; run the prediction of {dataset} again") from None
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete it and run the prediction again") from error
+
+
+def write_predictions(folder: Path, dataset: str, measure: Measure, rows: Sequence[Prediction]) -> None:
+    """Write a finished file, whole or not at all."""
+    write_whole(predictions_path(folder, dataset, measure), b"".join(map(_line, rows)))
+
+
+def read_policies(folder: Path) -> dict[str, dict[str, Any]]:
+    """How each data set was measured; {} before the first one is."""
+    path = folder / POLICIES
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete the folder and run the prediction again") from error
+
+
+def note_policy(folder: Path, dataset: str, entries: dict[str, Any], measure: Measure, key: str) -> None:
+    """Add to what is known about a data set; the key says that the file of `measure` is finished and from what."""
+    policies = read_policies(folder)
+    known = policies.get(dataset, {})
+    policies[dataset] = {**known, **entries, "keys": {**known.get("keys", {}), measure: key}}
+    text = json.dumps(policies, ensure_ascii=False, indent=2, sort_keys=True)
+    write_whole(folder / POLICIES, f"{text}\n".encode())
+
+
+def is_finished(folder: Path, dataset: str, measure: Measure, key: str) -> bool:
+    """Whether the file of `measure` is there and was made from exactly `key`."""
+    known = read_policies(folder).get(dataset, {}).get("keys", {}).get(measure)
+    return known == key and predictions_path(folder, dataset, measure).exists()
+
+
+def key_of(*parts: Any) -> str:
+    """A hash of everything that predictions depend on: model, settings, rows."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def predict_resumably(
+    path: Path,
+    key: str,
+    batches: Sequence[Sequence[tuple[str, Item]]],
+    work: Callable[[list[Item]], list[Prediction]],
+    track: Track = silent,
+    title: str = "predicting",
+) -> list[Prediction]:
+    """Run `work` on batches of (id, item) and keep each finished batch in `path`, so that a killed run goes on.
+
+    A torn line, an incomplete batch and a file made from another key are made again. Batches never change, so a
+    resumed run computes what an undisturbed one would. Returns the rows in batch order; the caller writes the
+    finished file and removes `path`.
+    """
+    rows, size = _finished_batches(path, key, [[name for name, _ in batch] for batch in batches])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, count = len(rows), 0
+    with path.open("r+b" if size else "wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        if not size:
+            file.write(_line({"key": key}))
+        for batch in track(batches, title, total=len(batches)):
+            count += len(batch)
+            if count <= done:
+                continue
+            fresh = work([item for _, item in batch])
+            file.write(b"".join(map(_line, fresh)))
+            file.flush()
+            rows.extend(fresh)
+    return rows
+
+
+def _finished_batches(path: Path, key: str, batches: Sequence[Sequence[str]]) -> tuple[list[Prediction], int]:
+    """The rows of the leading batches that are complete in a partial file, and the bytes that they and its key take."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last \n is torn
+    if not lines or _parsed(lines[0]) != {"key": key}:
+        return [], 0
+    rows: list[Prediction] = []
+    size = len(lines[0]) + 1
+    for batch in batches:
+        texts = lines[1 + len(rows) : 1 + len(rows) + len(batch)]
+        found = [_parsed(text) for text in texts]
+        if [row.get("id") for row in found] != list(batch):
+            break
+        rows.extend(found)
+        size += sum(len(text) + 1 for text in texts)
+    return rows, size
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _line(row: Prediction) -> bytes:
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,177 @@
+"""What a plan will cost: memory and time per node, before anything runs. Rough, and said so; the report compares.
+
+Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198, eq. 1,
+without sequence parallelism). Time counts multiply-adds (Kaplan et al. 2020, arXiv 2001.08361: 2 per weight and token
+forward, 4 backward) at the speed that this machine's matrix product reaches, or the tokens per second that the same kind
+of node reached here before.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.artifacts import read_json
+from pipeline.console import duration, table
+from pipeline.model_facts import ModelFacts, facts_of, facts_of_scratch
+from pipeline.plan import Plan, Step, artifact_root
+
+PROCESS_BYTES = 700e6
+"""Python with torch, transformers and TRL imported."""
+EFFICIENCY = 0.45
+"""Share of the bare matrix product's speed that a small model reaches."""
+USUAL_ROW = 256
+"""Tokens of a row while nothing better is known."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated peak memory in bytes (per process) and seconds; None where nothing is known."""
+
+    memory: float | None
+    seconds: float | None
+
+
+def plan_table(plan: Plan) -> Group:
+    """What would run: nodes, fingerprints, cached or not, estimated memory and time."""
+    costs = estimate(plan)
+    rows = [
+        [step.node.name, step.node.fingerprint, step.state, _gigabytes(cost.memory), _seconds(cost.seconds)]
+        for step, cost in zip(plan.steps, costs, strict=True)
+    ]
+    todo = [cost.seconds for step, cost in zip(plan.steps, costs, strict=True) if step.state != "cached"]
+    total = sum(seconds for seconds in todo if seconds is not None)
+    shown: Table = table("plan", ["stage", "fingerprint", "state", "memory", "time"], rows, frozenset({3, 4}))
+    unknown = f", and {todo.count(None)} unknown" if None in todo else ""
+    last = Text(f"{len(todo)} of {len(rows)} to run, about {duration(total)}{unknown} (estimates)")
+    return Group(shown, last)
+
+
+def estimate(plan: Plan) -> list[Cost]:
+    """The cost of each node, in the plan's order; a cached node costs nothing."""
+    facts = _facts(plan)
+    speed: float | None = None
+    costs = []
+    for step in plan.steps:
+        if step.state == "cached":
+            costs.append(Cost(None, 0.0))
+            continue
+        if speed is None and step.node.kind in ("sft.train", "evaluate.predict"):
+            speed = machine_flops() * EFFICIENCY
+        costs.append(_cost(step, plan, facts, speed or 1.0))
+    return costs
+
+
+def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cost:
+    """One node; those without a model take seconds."""
+    kind, config = step.node.kind, step.node.config
+    if kind == "sft.train" and facts is not None:
+        return _training(step, plan, facts, flops)
+    if kind == "evaluate.predict" and facts is not None:
+        return _prediction(plan, facts, config, flops)
+    if kind == "model" and facts is not None:
+        return Cost(PROCESS_BYTES + 2 * 4 * facts.parameters, 5 + facts.parameters * 1.1e-7)
+    return Cost(PROCESS_BYTES if kind == "sft.prepare" else 300e6, 3.0) if kind != "model" else Cost(None, None)
+
+
+def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
+    """Steps × global batch × tokens of a row, at 6 (full) or 4 (adapter: no weight gradients) operations."""
+    config = step.node.config
+    row = _row_tokens(step, plan) or min(USUAL_ROW, USUAL_ROW)
+    steps = config["max_steps"] or 100
+    full = config["adapter"]["kind"] == "none"
+    share = max(1, config["batch_size"] // plan.config.launch.processes)
+    micro = min(config["micro_batch_size"] or share, share)
+    trained = facts.parameters if full else _lora_parameters(facts, config["adapter"]["r"])
+    width = 4 if full else BYTES[config["dtype"]]
+    states = trained * (4 + 8 + (0 if full else 4))
+    memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width)
+    operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row
+    return Cost(memory, _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan) or operations / flops)
+
+
+def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops: float) -> Cost:
+    """Scoring, prompts of the generation, and new tokens (bound by memory: each costs as much as eight scored ones)."""
+    scored = generated = 0
+    if config["perplexity"]:
+        scored += (config["perplexity"]["max_rows"] or 128) * USUAL_ROW
+    if config["generation"]:
+        rows = config["generation"]["max_rows"] or 128
+        scored += rows * USUAL_ROW
+        generated += rows * config["generation"]["max_new_tokens"]
+    width = BYTES[config["dtype"]]
+    memory = PROCESS_BYTES + facts.parameters * width + activation_bytes(facts, 8, USUAL_ROW, width) / facts.layers
+    memory += 8 * USUAL_ROW * facts.vocab_size * 4
+    return Cost(memory, 2 * facts.parameters * (scored + 8 * generated) / flops + 5)
+
+
+def activation_bytes(facts: ModelFacts, sequences: int, tokens: int, width: int) -> float:
+    """Activations kept for the backward pass of one step: s·b·h·L·(34 + 5·a·s/h) bytes at 16 bit."""
+    per_layer = tokens * sequences * facts.hidden_size * (34 + 5 * facts.heads * tokens / facts.hidden_size)
+    return per_layer * facts.layers * width / 2
+
+
+def _lora_parameters(facts: ModelFacts, rank: int) -> int:
+    """Adapters on all linear layers of a Llama-like block: about 18 hidden sizes of in- and outputs per layer."""
+    return 18 * facts.hidden_size * rank * facts.layers
+
+
+def machine_flops() -> float:
+    """Floating-point operations per second of a float32 matrix product here: the better of a few tries of a moment."""
+    import numpy as np
+
+    side = 768
+    matrix = np.ones((side, side), dtype=np.float32)
+    matrix @ matrix
+    best = 0.0
+    for _try in range(3):
+        started = time.perf_counter()
+        matrix @ matrix
+        best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def _facts(plan: Plan) -> ModelFacts | None:
+    """Sizes of the run's model, wherever they can be read already."""
+    if plan.config.model.scratch is not None:
+        return facts_of_scratch(plan.config.model.scratch)
+    folder = plan.artifacts["model"].folder / "model"
+    if folder.exists():
+        return facts_of(folder)
+    return facts_of(Path(plan.model.location))
+
+
+def _row_tokens(step: Step, plan: Plan) -> float | None:
+    """Mean tokens of a training row, when `prepare` has counted them."""
+    prepare = step.node.inputs["rows"].node
+    done = plan.artifacts[prepare.name].done_file
+    if not done.exists():
+        return None
+    metrics = read_json(done)["metrics"]
+    rows, tokens = metrics.get("rows"), metrics.get("tokens")
+    return tokens / rows if rows and tokens else None
+
+
+def _seconds_by_speed(tokens: float, step: Step, plan: Plan) -> float | None:
+    """Time by the newest node of this kind that trained the same model here."""
+    finished = sorted((artifact_root(plan.config) / step.node.kind).glob("*/done.json"), key=lambda path: path.stat().st_mtime)
+    for file in reversed(finished):
+        inputs = file.with_name("inputs.json")
+        if inputs.exists() and read_json(inputs).get("weights") == step.node.inputs["weights"].node.fingerprint:
+            speed = read_json(file)["metrics"].get("tokens_per_second")
+            return tokens / speed if speed else None
+    return None
+
+
+def _gigabytes(memory: float | None) -> str:
+    return "–" if memory is None else f"{memory / 1e9:.1f} GB"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else "" if seconds == 0 else f"≈ {duration(seconds)}"

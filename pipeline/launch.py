@@ -1,0 +1,151 @@
+"""How a node is started: in the warm child, or on several ranks through torchrun or Accelerate."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import LaunchConfig
+from pipeline.errors import DataFault, ProvetuneError, StageFailed
+from pipeline.progress import EVENTS, EventReader
+from pipeline.worker import PARENT
+
+POLL_SECONDS = 0.05
+FORGOTTEN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Left by an outer launcher, these would make our ranks join the wrong group."""
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
+    """The command that runs a training node on the ranks of this machine.
+
+    CPU ranks go through torchrun: `accelerate launch --cpu --num_processes 2` starts one process (1.15.0).
+    """
+    worker = ["-m", "pipeline.worker", str(folder)]
+    if launch.kind == "gpus":
+        accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
+        if launch.accelerate_config:
+            return [*accelerate, "--config_file", launch.accelerate_config, *worker]
+        several = ["--multi_gpu"] if launch.processes > 1 else []
+        machine = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        return [*accelerate, "--num_processes", str(launch.processes), *several, *machine, *worker]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(launch.processes), "--max-restarts", "0", *worker]
+
+
+def worker_environment(processes: int = 1) -> dict[str, str]:
+    """This environment without an outer launcher's ranks; CPU threads shared out among the ranks."""
+    environment = {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment[PARENT] = str(os.getpid())
+    if processes > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return environment
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a node ended well."""
+
+    metrics: dict[str, float]
+    peak_memory: int
+
+
+class Workers:
+    """Runs nodes in child processes; the parent never imports torch. Use as a context manager."""
+
+    def __init__(self, launch: LaunchConfig):
+        self._launch = launch
+        self._child: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_child()
+
+    def run(self, folder: Path, ranks: bool, on_event: OnEvent) -> Finished:
+        """Run the node of an artifact folder to its end. Raises DataFault or StageFailed with one line."""
+        events = EventReader(folder / "logs" / EVENTS)
+        if ranks and (self._launch.processes > 1 or self._launch.kind == "gpus"):
+            self._stop_child()  # its memory belongs to the ranks now
+            return self._run_ranks(folder, events, on_event)
+        child = self._warm_child()
+        assert child.stdin is not None
+        child.stdin.write(f"{folder.absolute()}\n")
+        child.stdin.flush()
+        return _follow(child, folder, events, 1, on_event)
+
+    def _run_ranks(self, folder: Path, events: EventReader, on_event: OnEvent) -> Finished:
+        processes = self._launch.processes
+        log = (folder / "logs" / "launcher.log").open("ab")
+        child = subprocess.Popen(
+            rank_command(self._launch, folder.absolute()),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=worker_environment(processes),
+            text=True,
+        )
+        try:
+            return _follow(child, folder, events, processes, on_event)
+        finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=30)
+            child.kill()
+            log.close()
+
+    def _warm_child(self) -> subprocess.Popen[str]:
+        if self._child is None or self._child.poll() is not None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.worker"], stdin=subprocess.PIPE, text=True, env=worker_environment()
+            )
+        return self._child
+
+    def _stop_child(self) -> None:
+        if self._child is not None:
+            assert self._child.stdin is not None
+            self._child.stdin.close()  # the worker ends itself
+            self._child.wait()
+            self._child = None
+
+
+def _follow(
+    child: subprocess.Popen[str], folder: Path, events: EventReader, ranks: int, on_event: OnEvent
+) -> Finished:
+    """Hand on events until every rank is done; the first failure or the child's death is an error."""
+    done: dict[int, dict[str, Any]] = {}
+    while True:
+        alive = child.poll() is None
+        for event in events.read():
+            if event["event"] == "failed":
+                raise _failure(event, folder)
+            if event["event"] == "done":
+                done[event["rank"]] = event
+            on_event(event)
+        if len(done) == ranks:
+            return Finished(done[0]["metrics"], max(event["peak_memory"] for event in done.values()))
+        if not alive:
+            raise StageFailed(_death(child.returncode, folder, done))
+        time.sleep(POLL_SECONDS)
+
+
+def _failure(event: dict[str, Any], folder: Path) -> ProvetuneError:
+    """The stage's own error: data errors keep their exit code."""
+    where = f"log: {folder}/logs/rank{event['rank']}.log"
+    if event["code"] == 3:
+        return DataFault(f"{event['message']} ({where})")
+    return StageFailed(f"{event['error']}: {event['message']} ({where})")
+
+
+def _death(code: int, folder: Path, done: dict[int, Any]) -> str:
+    """A process that ended without a word: by signal (often the kernel, out of memory) or by itself."""
+    manner = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    hint = "; signal 9 often means out of memory: lower batch sizes or max_length" if code == -9 else ""
+    return f"a worker was {manner} ({len(done)} ranks had finished){hint} (logs: {folder}/logs/)"

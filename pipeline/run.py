@@ -1,0 +1,127 @@
+"""One run, from a typed configuration to its report; or its plan."""
+
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline import __version__
+from pipeline.artifacts import write_json
+from pipeline.config import RunConfig
+from pipeline.console import Display
+from pipeline.errors import ConfigError, ProvetuneError
+from pipeline.estimate import plan_table
+from pipeline.plan import Plan, make_plan
+from pipeline.provenance import environment
+from pipeline.runner import NodeResult, execute
+
+
+def run(config: RunConfig, overrides: Sequence[str]) -> int:
+    """Plan, and unless `mode=plan` execute and report. The exit code; errors are raised after the report is written."""
+    console = Console(highlight=False)
+    plan = make_plan(config)
+    if config.mode == "plan":
+        console.print(plan_table(plan))
+        return 0
+    folder = _run_folder(config)
+    started = time.time()
+    manifest = _manifest(plan, overrides, folder.name)
+    write_json(folder / "manifest.json", manifest)
+    console.print(f"run {folder.name} → {folder}", markup=False, soft_wrap=True)
+    results: list[NodeResult] = []
+    failure: ProvetuneError | None = None
+    try:
+        execute(plan, Display(console), results)
+    except ProvetuneError as error:
+        failure = error
+    _report(plan, manifest, results, failure, time.time() - started, folder, console)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def command_line(overrides: Sequence[str]) -> str:
+    """The command that starts this run again."""
+    return shlex.join(["python", "-m", "pipeline", *overrides])
+
+
+def _run_folder(config: RunConfig) -> Path:
+    """`outputs/runs/<run_id>`; a given run_id may be used again only for the same configuration."""
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    runs = Path(config.outputs).expanduser() / "runs"
+    if config.run_id is None:
+        wanted = f"{moment}-{config.experiment or 'run'}"
+        names = [wanted, *(f"{wanted}-{count}" for count in range(2, 1000))]
+        folder = next(runs / name for name in names if not (runs / name).exists())
+    else:
+        folder = runs / config.run_id
+        _refuse_changed(folder, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _refuse_changed(folder: Path, config: RunConfig) -> None:
+    """A run folder speaks of one configuration only."""
+    from pipeline.artifacts import read_json
+
+    manifest = folder / "manifest.json"
+    if manifest.exists() and read_json(manifest)["config"] != config.model_dump(mode="json", by_alias=True):
+        raise ConfigError(
+            f"run_id: {folder.name} exists with another configuration; choose another run_id, or remove {folder}"
+        )
+
+
+def _manifest(plan: Plan, overrides: Sequence[str], run_id: str) -> dict[str, Any]:
+    """What is about to run, with what, written before anything runs."""
+    return {
+        "run_id": run_id,
+        "provetune": __version__,
+        "command": command_line(overrides),
+        "overrides": list(overrides),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": plan.config.model_dump(mode="json", by_alias=True),
+        "sources": {
+            "model": {"source": plan.config.model.source, **plan.model.identity},
+            "data": {name: {"source": plan.config.data[name].source, **origin.identity} for name, origin in plan.data.items()},
+        },
+        "nodes": [
+            {"name": step.node.name, "kind": step.node.kind, "fingerprint": step.node.fingerprint} for step in plan.steps
+        ],
+        "environment": environment(plan.config.seed),
+    }
+
+
+def _report(
+    plan: Plan,
+    manifest: dict[str, Any],
+    results: list[NodeResult],
+    failure: ProvetuneError | None,
+    seconds: float,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Write report.json, .html and .md, point `latest` at the run, and print the verdict."""
+    from pipeline.report.collect import collect
+    from pipeline.report.console import console_summary
+    from pipeline.report.render import write_report
+
+    report = collect(plan, manifest, results, str(failure) if failure else None, seconds)
+    write_json(folder / "report.json", report)
+    page = write_report(report, folder)
+    _point_latest(folder)
+    console.print()
+    console.print(console_summary(report, page))
+
+
+def _point_latest(folder: Path) -> None:
+    """`outputs/runs/latest` → the newest run, replaced in one step."""
+    link = folder.with_name("latest")
+    temporary = folder.with_name(f".latest.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    temporary.replace(link)

@@ -1,0 +1,27 @@
+"""The registry: which `kind` is configured by which class, and which module runs a node of a kind.
+
+To add a stage: a folder here with `config.py` (pydantic only, imports in milliseconds) and the module that runs it,
+then one line in each table.
+"""
+
+from pipeline.stages.contract import StageConfig
+from pipeline.stages.evaluate.config import EvaluateConfig
+from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.sft.config import SftConfig
+
+STAGES: dict[str, type[StageConfig]] = {
+    "filter": FilterConfig,
+    "sft": SftConfig,
+    "evaluate": EvaluateConfig,
+}
+
+RUNNERS: dict[str, str] = {
+    "model": "pipeline.stages.model.run",
+    "data": "pipeline.stages.data.run",
+    "filter": "pipeline.stages.filter.run",
+    "sft.prepare": "pipeline.stages.sft.prepare",
+    "sft.train": "pipeline.stages.sft.train",
+    "evaluate.predict": "pipeline.stages.evaluate.predict",
+    "evaluate.compare": "pipeline.stages.evaluate.compare",
+}
+"""Node kind → the module whose `run(config, inputs, out, track)` makes the artifact."""

@@ -1,0 +1,1 @@
+"""One data set, read into canonical rows and split."""

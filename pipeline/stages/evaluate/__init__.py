@@ -1,0 +1,1 @@
+"""Evaluation: `predict` per model, and `compare` of two models' predictions."""

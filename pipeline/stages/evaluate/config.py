@@ -1,0 +1,131 @@
+"""What is measured, of which models."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from data_prep.strict import StrictModel
+from eval.config import GenerationConfig, PerplexityConfig, StatisticsConfig
+from pipeline.errors import ConfigError
+from pipeline.stages.contract import Flow, Node, Output, StageConfig, identity_of
+
+PREDICT_VERSION = 1
+COMPARE_VERSION = 1
+
+
+class PredictConfig(StrictModel):
+    """How one model is run over one held-out data set: what both sides of a comparison share."""
+
+    dataset: str
+    """Name of the data set."""
+    template: Literal["auto", "chat", "plain"]
+    """How a row becomes a prompt."""
+    perplexity: PerplexityConfig | None
+    """Scoring of the held-out answers; null: not measured."""
+    generation: GenerationConfig | None
+    """Greedy answers to the held-out prompts; null: not measured."""
+    dtype: str
+    """Number format of the weights."""
+    attention: str
+    """Attention implementation."""
+    trust_remote_code: bool
+    """Whether code of a Hub model may run."""
+
+
+class CompareConfig(StrictModel):
+    """How two models' predictions are compared."""
+
+    datasets: list[str]
+    """Names of the data sets."""
+    statistics: StatisticsConfig
+    """Intervals and tests."""
+    samples: int
+    """Biggest wins and regressions kept."""
+
+
+class EvaluateConfig(StageConfig):
+    """Measure models on held-out rows, and compare each with the first."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    """Which stage this is."""
+    compare: list[str] | None = Field(None, min_length=1)
+    """Models by stage name, the baseline first (`base` is the model of the run); without it: base and the newest."""
+    datasets: list[str] | None = Field(None, min_length=1)
+    """The data sets whose test rows are used; without it, all that have any."""
+    template: Literal["auto", "chat", "plain"] = "auto"
+    """`auto`: the tokenizer's chat template where it has one."""
+    perplexity: PerplexityConfig | None = PerplexityConfig()
+    """Bits per byte and perplexities of the held-out answers; `null` switches it off."""
+    generation: GenerationConfig | None = GenerationConfig()
+    """ROUGE, BLEU and chrF of greedy answers; `null` switches it off."""
+    statistics: StatisticsConfig = StatisticsConfig()
+    """Intervals and tests of the comparison."""
+    samples: int = Field(5, ge=0)
+    """How many of the biggest wins and regressions the report shows."""
+
+    def extend(self, name: str, flow: Flow) -> None:
+        """One `predict` node per model and data set, and one `compare` node for each pair with the baseline."""
+        names = self.compare or list(dict.fromkeys(["base", flow.newest_model]))
+        datasets = self.datasets or list(flow.datasets)
+        self._refuse_unknown(name, names, datasets, flow)
+        predictions = {
+            model: {dataset: Output(self._predict(name, model, dataset, flow)) for dataset in datasets}
+            for model in names
+        }
+        baseline = names[0]
+        for tuned in names[1:]:
+            self._compare(name, baseline, tuned, predictions, flow)
+
+    def _refuse_unknown(self, name: str, models: list[str], datasets: list[str], flow: Flow) -> None:
+        for model in models:
+            if model not in flow.models:
+                raise ConfigError(
+                    f"stages.{name}.compare: no model '{model}' before this stage; there are {list(flow.models)}"
+                )
+        for dataset in datasets:
+            if dataset not in flow.datasets:
+                raise ConfigError(
+                    f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}"
+                )
+        if self.perplexity is None and self.generation is None:
+            raise ConfigError(f"stages.{name}: perplexity and generation are both off; switch one on")
+
+    def _predict(self, name: str, model: str, dataset: str, flow: Flow) -> Node:
+        config = PredictConfig(
+            dataset=dataset,
+            template=self.template,
+            perplexity=self.perplexity,
+            generation=self.generation,
+            dtype=flow.model_dtype,
+            attention=flow.attention,
+            trust_remote_code=flow.trust_remote_code,
+        )
+        several = len(flow.datasets) > 1
+        return flow.add(
+            Node(
+                name=f"{name}/{model}/{dataset}" if several else f"{name}/{model}",
+                kind="evaluate.predict",
+                version=PREDICT_VERSION,
+                config=config.model_dump(mode="json"),
+                identity=identity_of(config),
+                inputs={**flow.models[model].as_inputs(), "dataset": flow.datasets[dataset]},
+            )
+        )
+
+    def _compare(
+        self, name: str, baseline: str, tuned: str, predictions: dict[str, dict[str, Output]], flow: Flow
+    ) -> None:
+        config = CompareConfig(
+            datasets=list(predictions[tuned]), statistics=self.statistics, samples=self.samples
+        ).model_dump(mode="json")
+        sides = {"base": predictions[baseline], "tuned": predictions[tuned]}
+        flow.add(
+            Node(
+                name=f"{name}/{tuned}_vs_{baseline}",
+                kind="evaluate.compare",
+                version=COMPARE_VERSION,
+                config=config,
+                identity=config,
+                inputs={f"{side}.{dataset}": out for side, outs in sides.items() for dataset, out in outs.items()},
+            )
+        )

@@ -1,0 +1,36 @@
+"""One model over one held-out data set: what it scores and what it writes, row by row."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.progress import Track
+from eval.loading import load_model
+from eval.predict import predict
+from pipeline.stages.evaluate.config import PredictConfig
+
+
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
+    """Predictions of the test rows. Batches finished before a kill are kept under `checkpoints/` and not made again."""
+    asked = PredictConfig.model_validate(config)
+    adapters = [path for label, path in inputs.items() if label.startswith("adapter_")]
+    model, tokenizer = load_model(
+        inputs["weights"], adapters, asked.dtype, asked.attention, asked.trust_remote_code
+    )
+    unfinished = out / "checkpoints"
+    unfinished.mkdir(exist_ok=True)
+    metrics = predict(
+        model,
+        tokenizer,
+        inputs["dataset"],
+        asked.dataset,
+        unfinished,
+        asked.perplexity,
+        asked.generation,
+        asked.template,
+        track,
+    )
+    for file in sorted(unfinished.iterdir()):
+        shutil.copyfile(file, out / file.name)
+    return metrics

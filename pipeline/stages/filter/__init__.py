@@ -1,0 +1,1 @@
+"""Curation: drop rows by stated rules, with a ledger of every reason."""

@@ -1,0 +1,1 @@
+"""The model a run starts from, as a folder of safetensors with its tokenizer."""

@@ -1,0 +1,67 @@
+"""Which model a run starts from."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from data_prep.strict import StrictModel
+
+VERSION = 1
+
+
+class ScratchModel(StrictModel):
+    """A small Llama with random weights, and a tokenizer trained on the run's training data (ChatML template)."""
+
+    hidden_size: int = Field(64, ge=8)
+    """Width of the residual stream; a multiple of `heads`."""
+    layers: int = Field(2, ge=1)
+    """Number of decoder blocks."""
+    heads: int = Field(4, ge=1)
+    """Attention heads."""
+    key_value_heads: int = Field(2, ge=1)
+    """Key and value heads, shared among the attention heads (grouped-query attention)."""
+    intermediate_size: int = Field(128, ge=8)
+    """Width of the SwiGLU feed-forward layer."""
+    context: int = Field(512, ge=16)
+    """Longest sequence, in tokens."""
+    vocab_size: int = Field(512, ge=300)
+    """Tokens of the byte-level BPE tokenizer, special tokens included."""
+    seed: int = 0
+    """Seed of the random weights."""
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "ScratchModel":
+        if self.hidden_size % self.heads or self.heads % self.key_value_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}, "
+                f"and heads a multiple of key_value_heads {self.key_value_heads}"
+            )
+        return self
+
+
+class ModelConfig(StrictModel):
+    """`model=` on the command line: a name in conf/model, a folder, a .gguf file or a Hub id."""
+
+    source: str = Field(min_length=1)
+    """A folder with safetensors, a `.gguf` file, `package://NAME/FILE.gguf`, a Hub id `org/name`, or `scratch`."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model; a branch is resolved to its commit and recorded."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights in training and evaluation."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    """Which attention implementation of transformers runs."""
+    trust_remote_code: bool = False
+    """Run Python code that a Hub model brings along. Off unless asked for by name."""
+    scratch: ScratchModel | None = None
+    """Shape of the model when `source: scratch`."""
+
+    @model_validator(mode="after")
+    def _scratch_is_whole(self) -> "ModelConfig":
+        if (self.source == "scratch") != (self.scratch is not None):
+            raise ValueError("source: scratch and a scratch: section go together")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The last part of the source: what the report calls the model."""
+        return self.source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")

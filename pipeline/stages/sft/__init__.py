@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: `prepare` (tokens and masks, CPU) and `train` (ranks)."""

@@ -1,0 +1,60 @@
+"""Checkpoints that can be trusted: a checkpoint counts only when its `complete.json` matches its files.
+
+Trainer writes a checkpoint file by file; a kill in between leaves a folder that looks whole. The mark is written last,
+after every rank has written its part.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipeline.artifacts import file_sha256, read_json, write_json
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MARK = "complete.json"
+
+
+def latest_complete(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a folder; broken and half-written ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    newest: Path | None = None
+    for checkpoint in found:
+        if newest is None and is_complete(checkpoint):
+            newest = checkpoint
+        elif newest is None:
+            shutil.rmtree(checkpoint)
+    return newest
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the mark is there and every file is as it says."""
+    try:
+        files: dict[str, str] = read_json(checkpoint / MARK)
+    except (OSError, ValueError):
+        return False
+    return all(
+        (checkpoint / name).is_file() and file_sha256(checkpoint / name) == digest for name, digest in files.items()
+    )
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Write the mark: name and hash of every file."""
+    files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != MARK]
+    write_json(checkpoint / MARK, {str(path.relative_to(checkpoint)): file_sha256(path) for path in files})
+
+
+class MarkCheckpoints(TrainerCallback):
+    """Marks each checkpoint once all ranks have written their part."""
+
+    def __init__(self, accelerator: "Accelerator"):
+        self._accelerator = accelerator
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Called on every rank after Trainer wrote a checkpoint."""
+        self._accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

@@ -1,0 +1,53 @@
+"""Shared by all tests: offline, quiet, one thread; whole runs of the smoke experiment in child processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A `python -m pipeline` that ended."""
+
+    code: int
+    out: str
+    err: str
+    outputs: Path
+
+    @property
+    def report(self) -> dict:
+        """report.json of the newest run."""
+        return json.loads((self.outputs / "runs" / "latest" / "report.json").read_text(encoding="utf-8"))
+
+    def artifact(self, name: str) -> Path:
+        """The artifact folder of a node of the newest run."""
+        stage = next(stage for stage in self.report["stages"] if stage["name"] == name)
+        return self.outputs / stage["artifact"]
+
+
+Pipeline = Callable[..., Finished]
+
+
+def run_pipeline(outputs: Path, *overrides: str, cwd: Path | None = None, module: str = "pipeline") -> Finished:
+    """`python -m pipeline … outputs=…` to its end."""
+    command = [sys.executable, "-m", module, *overrides, f"outputs={outputs}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
+    return Finished(done.returncode, done.stdout, done.stderr, outputs)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One finished run of the smoke experiment; its artifacts are cached for whoever uses the same outputs folder."""
+    finished = run_pipeline(tmp_path_factory.mktemp("smoke"), "+experiment=smoke")
+    assert finished.code == 0, finished.out + finished.err
+    return finished
