@@ -19,6 +19,14 @@ POLL_SECONDS = 0.05
 FORGOTTEN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Left by an outer launcher, these would make our ranks join the wrong group."""
 
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""Tell glibc to reuse freed activations instead of returning them to the kernel and faulting them in again at every
+step: a third more tokens per second in CPU training, the same losses, 3 % more memory (docs/performance.md)."""
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -41,7 +49,7 @@ def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
 
 def worker_environment(processes: int = 1) -> dict[str, str]:
     """This environment without an outer launcher's ranks; CPU threads shared out among the ranks."""
-    environment = {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
+    environment = KEEP_MEMORY | {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment[PARENT] = str(os.getpid())
     if processes > 1:

@@ -8,7 +8,9 @@ its end to `logs/events.jsonl`. It dies with its parent: the parent's end closes
 """
 
 import contextlib
+import ctypes
 import fcntl
+import gc
 import importlib
 import os
 import sys
@@ -112,6 +114,9 @@ def _output_to(log: Path) -> Iterator[None]:
 
 def _forget_peak_memory() -> None:
     """Start the kernel's record of peak memory anew, so that a warm child measures each node by itself."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # give back what earlier nodes freed (launch.KEEP_MEMORY held it)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

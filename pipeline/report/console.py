@@ -65,14 +65,21 @@ def _has_failed(report: Report) -> bool:
 
 def _table(name: str, rows: list[MetricRow], level: str) -> Table:
     table = Table(title=Text(one_line(name)), title_justify="left", box=None, pad_edge=False, header_style="dim")
-    for heading in ("task", "metric"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("base", "tuned", "change"):
+    table.add_column("metric", overflow="fold")
+    for heading in ("base", "tuned", "change", f"{level} interval"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(f"{level} interval", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
+    task = ""
     for row in rows:
+        if row.task != task:  # a line of its own: beside each metric the names would not fit 80 columns
+            task = row.task
+            table.add_row(Text(one_line(task), style="dim"))
         verdict = Text(f"{_MARKS[row.tone]} {row.word.lower()}", style=_STYLES[row.tone])
-        texts = (row.task, row.label, row.base, row.tuned, row.difference, row.interval)
-        table.add_row(*(Text(one_line(text)) for text in texts), verdict)
+        texts = (f"  {row.label}", row.base, row.tuned, row.difference, row.interval)
+        table.add_row(*(Text(text) for text in map(_keep_indent, texts)), verdict)
     return table
+
+
+def _keep_indent(text: str) -> str:
+    inner = text.lstrip(" ")
+    return " " * (len(text) - len(inner)) + one_line(inner)

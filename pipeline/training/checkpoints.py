@@ -48,10 +48,15 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 class MarkCheckpoints(TrainerCallback):
-    """Marks each checkpoint once all ranks have written their part."""
+    """Marks each checkpoint once all ranks have written their part; the stage itself saves the end."""
 
     def __init__(self, accelerator: "Accelerator"):
         self._accelerator = accelerator
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """No checkpoint of the last step: Trainer would train one step too many on a resume from it."""
+        if state.global_step >= state.max_steps:
+            control.should_save = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called on every rank after Trainer wrote a checkpoint."""
