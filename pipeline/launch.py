@@ -92,6 +92,7 @@ class Workers:
 
     def _run_ranks(self, folder: Path, events: EventReader, on_event: OnEvent) -> Finished:
         processes = self._launch.processes
+        (folder / "logs").mkdir(exist_ok=True)
         log = (folder / "logs" / "launcher.log").open("ab")
         child = subprocess.Popen(
             rank_command(self._launch, folder.absolute()),

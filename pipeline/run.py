@@ -114,8 +114,11 @@ def _report(
     write_json(folder / "report.json", report)
     page = write_report(report, folder)
     _point_latest(folder)
-    console.print()
-    console.print(console_summary(report, page))
+    if failure is None:
+        console.print()
+        console.print(console_summary(report, page))
+    else:
+        console.print(f"report of what was done: {page}", markup=False, soft_wrap=True)
 
 
 def _point_latest(folder: Path) -> None:

@@ -47,7 +47,7 @@ def _run(
     if failure is not None:
         last = results[-1] if results and results[-1].outcome == "failed" else None
         log = f"artifacts/{last.artifact.folder.parent.name}/{last.artifact.folder.name}/logs" if last else None
-        failed = {"stage": last.node.name if last else None, "message": failure, "log": log}
+        failed = {"stage": last.node.name if last else None, "message": last.done["message"] if last else failure, "log": log}
     return {
         "id": manifest["run_id"],
         "status": "failed" if failed else "complete",

@@ -63,9 +63,10 @@ class StepLog(TrainerCallback):
         logs = logs or {}
         if "loss" in logs:
             self._refuse_nonsense(state.global_step, logs)
-            self._append(STEPS, state, {name: logs[name] for name in KEPT if name in logs})
-        if "eval_loss" in logs:
-            self._append(VALIDATION, state, {"loss": logs["eval_loss"]})
+            if state.is_world_process_zero:
+                values = {name: logs[name] for name in KEPT if name in logs}
+                with (self._folder / STEPS).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": state.global_step, **values}) + "\n")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let the bar end."""
@@ -78,8 +79,3 @@ class StepLog(TrainerCallback):
                 f"the loss of step {step} is {logs['loss']}; lower learning_rate, raise warmup_steps or use "
                 "model.dtype=float32 (the last checkpoint before it is kept)"
             )
-
-    def _append(self, name: str, state: TrainerState, values: dict[str, float]) -> None:
-        if state.is_world_process_zero:
-            with (self._folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **values}) + "\n")

@@ -29,6 +29,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     from pipeline.training.checkpoints import MarkCheckpoints, latest_complete
     from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
+    from pipeline.training.validation import ValidationLoss
 
     recipe = TrainConfig.model_validate(config)
     rows, validation = _rows(inputs["rows"], recipe)
@@ -38,11 +39,13 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     checkpoints.mkdir(exist_ok=True)
     resumed = latest_complete(checkpoints)
     first_step = int(resumed.name.rsplit("-", 1)[1]) if resumed else 0
-    trainer = _trainer(recipe, inputs, rows, validation, steps, checkpoints)
+    trainer = _trainer(recipe, inputs, rows, steps, checkpoints)
     if trainer.is_world_process_zero():
         for name in (STEPS, VALIDATION):
             cut_back(checkpoints / name, first_step)
     trainer.add_callback(StepLog(checkpoints, first_step, steps, track))
+    if validation is not None and recipe.validate_every is not None:
+        trainer.add_callback(ValidationLoss(trainer, validation, recipe.validate_every, checkpoints))
     trainer.add_callback(MarkCheckpoints(trainer.accelerator))
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -73,7 +76,6 @@ def _trainer(
     recipe: TrainConfig,
     inputs: Mapping[str, Path],
     rows: "Dataset",
-    validation: "Dataset | None",
     steps: int,
     checkpoints: Path,
 ) -> "SFTTrainer":
@@ -86,23 +88,28 @@ def _trainer(
     tokenizer = AutoTokenizer.from_pretrained(inputs["weights"], trust_remote_code=recipe.trust_remote_code)
     model = load_start(recipe, inputs)
     adapter = lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
-        args=_arguments(recipe, steps, checkpoints, validation is not None),
+        args=_arguments(recipe, steps, checkpoints),
         train_dataset=rows,
-        eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=adapter,
     )
+    if trainer.accelerator.num_processes != _world_size():  # ranks that train alone would each see half of a batch
+        raise StageFailed(
+            f"{_world_size()} ranks were started, but {trainer.accelerator.num_processes} joined; check the launch settings"
+        )
+    return trainer
 
 
-def _arguments(recipe: TrainConfig, steps: int, checkpoints: Path, validate: bool) -> "SFTConfig":
+def _arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> "SFTConfig":
     """The recipe in TRL's words. Batch sizes are global here: what a device takes is derived."""
     import torch
     from trl import SFTConfig
 
     per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, _world_size())
     autocast = recipe.adapter.kind == "none"
+    on_cpu = not torch.accelerator.is_available()
     return SFTConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -119,13 +126,13 @@ def _arguments(recipe: TrainConfig, steps: int, checkpoints: Path, validate: boo
         activation_checkpointing=recipe.activation_checkpointing,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        eval_strategy="steps" if validate else "no",
-        eval_steps=recipe.validate_every,
+        eval_strategy="no",
         save_strategy="steps",
         save_steps=recipe.checkpoint_every,
         save_total_limit=2,
         logging_steps=1,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,

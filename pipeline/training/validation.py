@@ -1,0 +1,58 @@
+"""The validation loss: nats per supervised token over all validation rows.
+
+Trainer's `eval_loss` is a mean of batch means, so that it changes with the batch size and the number of ranks. This one
+does not.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipeline.training.step_log import VALIDATION
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+
+class ValidationLoss(TrainerCallback):
+    """Measures the loss every few steps and appends it to `validation.jsonl`."""
+
+    def __init__(self, trainer: "SFTTrainer", rows: "Dataset", every: int, folder: Path):
+        self._trainer, self._rows, self._every, self._folder = trainer, rows, every, folder
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measure, when it is time."""
+        if state.global_step % self._every and state.global_step != state.max_steps:
+            return
+        loss = self.measure()
+        if state.is_world_process_zero:
+            with (self._folder / VALIDATION).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, "loss": loss}) + "\n")
+
+    def measure(self) -> float:
+        """Sum of the token losses divided by their number, over all ranks."""
+        import torch
+
+        trainer: Any = self._trainer
+        accelerator, model = trainer.accelerator, trainer.model
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)  # nats, tokens
+        with torch.no_grad():
+            for batch in self._batches(trainer.args.per_device_eval_batch_size):
+                inputs = {name: value.to(accelerator.device) for name, value in trainer.data_collator(batch).items()}
+                # The count that divides the sum is 1; TRL multiplies by the ranks, because DDP will average.
+                loss = trainer.compute_loss(model, inputs, num_items_in_batch=1) / accelerator.num_processes
+                tokens = (inputs["labels"][:, 1:] != -100).sum()
+                sums += torch.stack([loss.double(), tokens.double()])
+        model.train()
+        nats, tokens = accelerator.reduce(sums, reduction="sum").tolist()
+        return nats / tokens
+
+    def _batches(self, size: int) -> list[list[dict[str, Any]]]:
+        """This rank's share of the rows, in batches."""
+        accelerator = self._trainer.accelerator
+        mine = [self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)]
+        return [mine[start : start + size] for start in range(0, len(mine), size)]
