@@ -7,9 +7,11 @@ Item = TypeVar("Item")
 
 
 class Track(Protocol):
-    """Pass `items` through while somebody shows how far they have come (the signature of `rich.progress.track`, reordered)."""
+    """Pass `items` through while somebody shows how far they have come."""
 
-    def __call__(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]: ...
+    def __call__(self, items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+        """The items, one by one; `total` where the iterable does not know its length."""
+        ...
 
 
 def silent(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:

@@ -28,7 +28,7 @@ class LaunchConfig(StrictModel):
 
     kind: Literal["single", "cpu_ranks", "gpus"] = "single"
     """`single`: one process. `cpu_ranks`: several CPU processes. `gpus`: one process per GPU, by Accelerate."""
-    processes: int = Field(1, ge=1)
+    processes: int = Field(default=1, ge=1)
     """Number of training processes."""
     accelerate_config: str | None = None
     """An Accelerate config file of your own, handed to `accelerate launch --config_file`."""
@@ -61,13 +61,13 @@ class RunConfig(StrictModel):
     """Data set name → where it is and how it is read."""
     launch: LaunchConfig = LaunchConfig()
     """Processes and devices of the training stages."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(default=42, ge=0)
     """Seed of everything random in training."""
     outputs: str = "outputs"
     """The folder of artifacts and runs."""
-    run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run's folder; without it, the time and the experiment."""
-    lock_wait: float = Field(3600.0, ge=0)
+    lock_wait: float = Field(default=3600.0, ge=0)
     """Seconds to wait for another run that writes the same artifact."""
 
     @model_validator(mode="before")

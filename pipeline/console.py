@@ -78,7 +78,9 @@ class Display:
             self._progress = self._bar = None
         took = "" if outcome == "cached" else duration(time.monotonic() - self._started)
         mark, colour = MARKS[outcome]
-        line = Text.assemble((f"{mark} ", colour), f"{node:<24}", (f"{outcome:<8}", colour), f"{took:>12}  ", (note, "dim"))
+        line = Text.assemble(
+            (f"{mark} ", colour), f"{node:<24}", (f"{outcome:<8}", colour), f"{took:>12}  ", (note, "dim")
+        )
         self.console.print(line, soft_wrap=True)
 
     def say(self, message: str) -> None:

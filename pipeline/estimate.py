@@ -1,6 +1,6 @@
 """What a plan will cost: memory and time per node, before anything runs. Rough, and said so; the report compares.
 
-Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198, eq. 1,
+Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198,
 without sequence parallelism). Time counts multiply-adds (Kaplan et al. 2020, arXiv 2001.08361: 2 per weight and token
 forward, 4 backward) at the speed that this machine's matrix product reaches, or the tokens per second that the same kind
 of node reached here before.
@@ -21,8 +21,10 @@ from pipeline.console import duration, table
 from pipeline.model_facts import ModelFacts, facts_of, facts_of_scratch
 from pipeline.plan import Plan, Step, artifact_root
 
-PROCESS_BYTES = 700e6
+PROCESS_BYTES = 900e6
 """Python with torch, transformers and TRL imported."""
+LOGIT_COPIES = 6
+"""Float32 tensors of the logits' size alive at once in the loss: logits, log-probabilities, entropy, gradients."""
 EFFICIENCY = 0.45
 """Share of the bare matrix product's speed that a small model reaches."""
 USUAL_ROW = 256
@@ -83,7 +85,7 @@ def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cos
 def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     """Steps × global batch × tokens of a row, at 6 (full) or 4 (adapter: no weight gradients) operations."""
     config = step.node.config
-    row = _row_tokens(step, plan) or min(USUAL_ROW, USUAL_ROW)
+    row = _row_tokens(step, plan) or USUAL_ROW
     steps = config["max_steps"] or 100
     full = config["adapter"]["kind"] == "none"
     share = max(1, config["batch_size"] // plan.config.launch.processes)
@@ -91,9 +93,12 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     trained = facts.parameters if full else _lora_parameters(facts, config["adapter"]["r"])
     width = 4 if full else BYTES[config["dtype"]]
     states = trained * (4 + 8 + (0 if full else 4))
-    memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width)
+    logits = LOGIT_COPIES * 4 * micro * row * facts.vocab_size
+    memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width) + logits
     operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row
-    return Cost(memory, _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan) or operations / flops)
+    return Cost(
+        memory, _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan) or operations / flops
+    )
 
 
 def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops: float) -> Cost:
@@ -107,7 +112,7 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
         generated += rows * config["generation"]["max_new_tokens"]
     width = BYTES[config["dtype"]]
     memory = PROCESS_BYTES + facts.parameters * width + activation_bytes(facts, 8, USUAL_ROW, width) / facts.layers
-    memory += 8 * USUAL_ROW * facts.vocab_size * 4
+    memory += 2 * 8 * USUAL_ROW * facts.vocab_size * 4
     return Cost(memory, 2 * facts.parameters * (scored + 8 * generated) / flops + 5)
 
 
@@ -160,7 +165,9 @@ def _row_tokens(step: Step, plan: Plan) -> float | None:
 
 def _seconds_by_speed(tokens: float, step: Step, plan: Plan) -> float | None:
     """Time by the newest node of this kind that trained the same model here."""
-    finished = sorted((artifact_root(plan.config) / step.node.kind).glob("*/done.json"), key=lambda path: path.stat().st_mtime)
+    finished = sorted(
+        (artifact_root(plan.config) / step.node.kind).glob("*/done.json"), key=lambda path: path.stat().st_mtime
+    )
     for file in reversed(finished):
         inputs = file.with_name("inputs.json")
         if inputs.exists() and read_json(inputs).get("weights") == step.node.inputs["weights"].node.fingerprint:

@@ -125,9 +125,7 @@ class Workers:
             self._child = None
 
 
-def _follow(
-    child: subprocess.Popen[str], folder: Path, events: EventReader, ranks: int, on_event: OnEvent
-) -> Finished:
+def _follow(child: subprocess.Popen[str], folder: Path, events: EventReader, ranks: int, on_event: OnEvent) -> Finished:
     """Hand on events until every rank is done; the first failure or the child's death is an error."""
     done: dict[int, dict[str, Any]] = {}
     while True:

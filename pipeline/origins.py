@@ -77,7 +77,9 @@ def _gguf_file(source: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"model.source: {source} does not exist; check the path")
     if path.suffix != ".gguf":
-        raise ConfigError(f"model.source: {source} is no .gguf file; give a folder, a .gguf file or a Hub id (org/name)")
+        raise ConfigError(
+            f"model.source: {source} is no .gguf file; give a folder, a .gguf file or a Hub id (org/name)"
+        )
     return path
 
 

@@ -121,7 +121,9 @@ def _add_data(name: str, config: RunConfig, origin: Origin, flow: Flow) -> None:
     """A data node; it depends on the model only when a column is cut by the model's tokens."""
     dataset = config.data[name]
     if dataset.lead is not None and "base" not in flow.models:
-        raise ConfigError(f"data.{name}.lead: counts tokens of the model, but a scratch model has none yet; remove lead")
+        raise ConfigError(
+            f"data.{name}.lead: counts tokens of the model, but a scratch model has none yet; remove lead"
+        )
     settings = dataset.model_dump(mode="json")
     if origin.revision is not None:
         settings["revision"] = origin.revision

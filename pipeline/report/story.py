@@ -57,10 +57,11 @@ def _training_step(report: Report, name: str, training: Training) -> str:
     if adapter_kind:
         rank = f", rank {adapter['r']}" if adapter.get("r") is not None else ""
         method += f" with {_ADAPTERS.get(adapter_kind, adapter_kind)}{rank}{_trainable_share(report, training)}"
-    rows = training.audit.rows if training.audit else None
+    rows, seen = training.audit.rows if training.audit else None, training.rows_seen
     where = _dataset(report, config)
     if rows is not None:
-        method += f" on {number(rows)} rows" + (f" of {where}" if where else "")
+        some = f"{number(seen)} of {number(rows)}" if seen is not None and seen < rows else number(rows)
+        method += f" on {some} rows" + (f" of {where}" if where else "")
     elif where:
         method += f" on {where}"
     steps = max((step.step for step in training.steps), default=0)

@@ -46,7 +46,9 @@ def lora_config(adapter: LoraAdapter, model: "PreTrainedModel") -> "LoraConfig":
     import torch
     from peft import LoraConfig
 
-    linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+    linear = sorted(
+        {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    )
     target: str | list[str]
     if adapter.target == "attention":
         target = [name for name in linear if name in ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn")]
@@ -54,7 +56,9 @@ def lora_config(adapter: LoraAdapter, model: "PreTrainedModel") -> "LoraConfig":
         target = adapter.target
     absent = [name for name in target if name not in linear] if isinstance(target, list) else []
     if absent or not target:
-        raise StageFailed(f"adapter.target: no linear layer named {absent or adapter.target}; the model has {', '.join(linear)}")
+        raise StageFailed(
+            f"adapter.target: no linear layer named {absent or adapter.target}; the model has {', '.join(linear)}"
+        )
     return LoraConfig(
         r=adapter.r,
         lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType] (any number works)

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from data_prep.progress import Track
+from pipeline.artifacts import write_text
 from pipeline.errors import StageFailed
 
 STEPS, VALIDATION = "steps.jsonl", "validation.jsonl"
@@ -29,11 +30,11 @@ def read_log(file: Path) -> list[dict[str, float]]:
 def cut_back(file: Path, step: int) -> None:
     """Keep only what was logged up to `step`, so that a resumed log equals an undisturbed one."""
     kept = [line for line in read_log(file) if line["step"] <= step]
-    file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 class StepLog(TrainerCallback):
-    """Writes loss, learning rate and gradient norm of each step, and shows progress; stops on a loss that is no number."""
+    """Writes loss, learning rate and gradient norm of each step and shows progress; stops at a loss of nan or inf."""
 
     def __init__(self, folder: Path, first_step: int, max_steps: int, track: Track):
         self._folder, self._first_step, self._max_steps = folder, first_step, max_steps

@@ -54,5 +54,7 @@ class ValidationLoss(TrainerCallback):
     def _batches(self, size: int) -> list[list[dict[str, Any]]]:
         """This rank's share of the rows, in batches."""
         accelerator = self._trainer.accelerator
-        mine = [self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)]
+        mine = [
+            self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)
+        ]
         return [mine[start : start + size] for start in range(0, len(mine), size)]

@@ -58,20 +58,35 @@ def test_every_yaml_opens_with_its_command() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("stages.sft.lerning_rate=1e-4", "stages.sft.lerning_rate: unknown key (value 0.0001); did you mean learning_rate?"),
-        ("+stages.sft.lerning_rate=1e-4", "stages.sft.lerning_rate: unknown key (value 0.0001); did you mean learning_rate?"),
+        (
+            "stages.sft.lerning_rate=1e-4",
+            "stages.sft.lerning_rate: unknown key (value 0.0001); did you mean learning_rate?",
+        ),
+        (
+            "+stages.sft.lerning_rate=1e-4",
+            "stages.sft.lerning_rate: unknown key (value 0.0001); did you mean learning_rate?",
+        ),
         ("sed=3", "sed: unknown key (value 3); did you mean seed?"),
         ("+sed=3", "sed: unknown key (value 3); did you mean seed?"),
         ("stages.sft.adapter.rank=8", "stages.sft.adapter.rank: unknown key (value 8); allowed: kind, r, alpha"),
         ("stages.filter.steps.langage.allow=[en]", "stages.filter.steps.langage: unknown key"),
         ("data.sample.sourc=x", "data.sample.sourc: unknown key (value 'x'); did you mean source?"),
         ("model.dtyp=float32", "model.dtyp: unknown key (value 'float32'); did you mean dtype?"),
-        ("stages.sft.learning_rate=fast", "stages.sft.learning_rate: 'fast' is not allowed: input should be a valid number"),
+        (
+            "stages.sft.learning_rate=fast",
+            "stages.sft.learning_rate: 'fast' is not allowed: input should be a valid number",
+        ),
         ("stages.sft.max_steps=true", "stages.sft.max_steps: True is not allowed: input should be a valid integer"),
-        ("stages.sft.batch_size=0", "stages.sft.batch_size: 0 is not allowed: input should be greater than or equal to 1"),
+        (
+            "stages.sft.batch_size=0",
+            "stages.sft.batch_size: 0 is not allowed: input should be greater than or equal to 1",
+        ),
         ("stages.sft.schedule=cosin", "stages.sft.schedule: 'cosin' is not allowed: input should be 'cosine'"),
         ("stages.sft.warmup_steps=30", "stages.sft: warmup_steps 30 must be below max_steps 30"),
-        ("stages.sft.kind=stf", "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, sft, evaluate"),
+        (
+            "stages.sft.kind=stf",
+            "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, sft, evaluate",
+        ),
         ("run=[filter,stf]", "run: no stage 'stf' under stages:; did you mean sft?"),
         ("run=[sft,sft]", "run: ['sft'] named twice"),
         ("launch.processes=2", "launch: launch=single runs 1 process, not 2; choose launch=cpu_ranks or launch=gpus"),

@@ -48,9 +48,9 @@ class EvaluateConfig(StageConfig):
 
     kind: Literal["evaluate"] = "evaluate"
     """Which stage this is."""
-    compare: list[str] | None = Field(None, min_length=1)
+    compare: list[str] | None = Field(default=None, min_length=1)
     """Models by stage name, the baseline first (`base` is the model of the run); without it: base and the newest."""
-    datasets: list[str] | None = Field(None, min_length=1)
+    datasets: list[str] | None = Field(default=None, min_length=1)
     """The data sets whose test rows are used; without it, all that have any."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """`auto`: the tokenizer's chat template where it has one."""
@@ -60,7 +60,7 @@ class EvaluateConfig(StageConfig):
     """ROUGE, BLEU and chrF of greedy answers; `null` switches it off."""
     statistics: StatisticsConfig = StatisticsConfig()
     """Intervals and tests of the comparison."""
-    samples: int = Field(5, ge=0)
+    samples: int = Field(default=5, ge=0)
     """How many of the biggest wins and regressions the report shows."""
 
     def extend(self, name: str, flow: Flow) -> None:
@@ -84,9 +84,7 @@ class EvaluateConfig(StageConfig):
                 )
         for dataset in datasets:
             if dataset not in flow.datasets:
-                raise ConfigError(
-                    f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}"
-                )
+                raise ConfigError(f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}")
         if self.perplexity is None and self.generation is None:
             raise ConfigError(f"stages.{name}: perplexity and generation are both off; switch one on")
 

@@ -15,9 +15,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     """Predictions of the test rows. Batches finished before a kill are kept under `checkpoints/` and not made again."""
     asked = PredictConfig.model_validate(config)
     adapters = [path for label, path in inputs.items() if label.startswith("adapter_")]
-    model, tokenizer = load_model(
-        inputs["weights"], adapters, asked.dtype, asked.attention, asked.trust_remote_code
-    )
+    model, tokenizer = load_model(inputs["weights"], adapters, asked.dtype, asked.attention, asked.trust_remote_code)
     unfinished = out / "checkpoints"
     unfinished.mkdir(exist_ok=True)
     metrics = predict(

@@ -24,9 +24,7 @@ class FilterConfig(StageConfig):
         chosen = self.datasets if self.datasets is not None else list(flow.datasets)
         for dataset in chosen:
             if dataset not in flow.datasets:
-                raise ConfigError(
-                    f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}"
-                )
+                raise ConfigError(f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}")
         node = Node(
             name=name,
             kind="filter",

@@ -12,19 +12,19 @@ VERSION = 1
 class ScratchModel(StrictModel):
     """A small Llama with random weights, and a tokenizer trained on the run's training data (ChatML template)."""
 
-    hidden_size: int = Field(64, ge=8)
+    hidden_size: int = Field(default=64, ge=8)
     """Width of the residual stream; a multiple of `heads`."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(default=2, ge=1)
     """Number of decoder blocks."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(default=4, ge=1)
     """Attention heads."""
-    key_value_heads: int = Field(2, ge=1)
+    key_value_heads: int = Field(default=2, ge=1)
     """Key and value heads, shared among the attention heads (grouped-query attention)."""
-    intermediate_size: int = Field(128, ge=8)
+    intermediate_size: int = Field(default=128, ge=8)
     """Width of the SwiGLU feed-forward layer."""
-    context: int = Field(512, ge=16)
+    context: int = Field(default=512, ge=16)
     """Longest sequence, in tokens."""
-    vocab_size: int = Field(512, ge=300)
+    vocab_size: int = Field(default=512, ge=300)
     """Tokens of the byte-level BPE tokenizer, special tokens included."""
     seed: int = 0
     """Seed of the random weights."""

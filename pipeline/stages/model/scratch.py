@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from data_prep.rows import SPLITS, read_rows
 from pipeline.stages.model.config import ScratchModel
@@ -45,7 +46,7 @@ def _texts(datasets: Mapping[str, Path]) -> Iterator[str]:
             yield from (row[key] for key in ("text", "prompt", "completion") if key in row)
 
 
-def _tokenizer(config: ScratchModel, texts: Iterator[str]):  # noqa: ANN202 (a transformers type: imported inside)
+def _tokenizer(config: ScratchModel, texts: Iterator[str]) -> Any:
     """Byte-level BPE with ChatML; its pad token is its end-of-turn token, as in SmolLM2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

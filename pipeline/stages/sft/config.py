@@ -25,11 +25,11 @@ class LoraAdapter(StrictModel):
 
     kind: Literal["lora"] = "lora"
     """LoRA."""
-    r: int = Field(16, ge=1)
+    r: int = Field(default=16, ge=1)
     """Rank of the update."""
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0)
     """Scale: the update counts alpha / r times."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input. At 0 any number of ranks gives the same losses."""
     target: Literal["all-linear", "attention"] | list[str] = "all-linear"
     """Which linear layers get an adapter; a list names them (`[q_proj, v_proj]`)."""
@@ -43,29 +43,29 @@ class Recipe(StrictModel):
 
     adapter: Adapter = LoraAdapter()
     """What is trained: `adapter@stages.NAME.adapter=lora|none`."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate of AdamW."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate after warm-up; constant keeps the peak."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up from 0."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this global norm."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Sequences per optimizer step, over all devices and accumulation steps."""
     micro_batch_size: int | None = outside_fingerprint(None, ge=1)
     """Most sequences on one device at a time; gradient accumulation is derived from it. Without it: no accumulation."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; without it `epochs` decides."""
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
     """Passes over the training rows, when max_steps is not set."""
     checkpoint_every: int = outside_fingerprint(50, ge=1)
     """Optimizer steps between checkpoints; a killed run continues from the last."""
-    validate_every: int | None = Field(None, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between measurements of the validation loss; without it, never."""
-    validation_rows: int = Field(64, ge=1)
+    validation_rows: int = Field(default=64, ge=1)
     """Most validation rows used."""
     activation_checkpointing: bool = outside_fingerprint(False)
     """Recompute activations in the backward pass: less memory, more time."""
@@ -91,7 +91,7 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
     """Which stage this is."""
     dataset: str | None = None
     """The data set to train on; without it, the only one with `role: train`."""
-    start_from: str | None = Field(None, alias="from")
+    start_from: str | None = Field(default=None, alias="from")
     """The model to start from, by stage name; without it, the stage before (`base` at first)."""
 
     @model_validator(mode="after")

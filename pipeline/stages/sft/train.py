@@ -96,9 +96,8 @@ def _trainer(
         peft_config=adapter,
     )
     if trainer.accelerator.num_processes != _world_size():  # ranks that train alone would each see half of a batch
-        raise StageFailed(
-            f"{_world_size()} ranks were started, but {trainer.accelerator.num_processes} joined; check the launch settings"
-        )
+        joined = trainer.accelerator.num_processes
+        raise StageFailed(f"{_world_size()} ranks were started, but {joined} joined; check the launch settings")
     return trainer
 
 
@@ -147,12 +146,15 @@ def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -
     Raises StageFailed when the global batch cannot be divided so.
     """
     if batch_size % processes:
-        raise StageFailed(f"batch_size {batch_size} cannot be shared by {processes} processes; make it a multiple of {processes}")
+        raise StageFailed(
+            f"batch_size {batch_size} cannot be shared by {processes} processes; make it a multiple of {processes}"
+        )
     share = batch_size // processes
     per_device = min(micro_batch_size or share, share)
     if share % per_device:
         raise StageFailed(
-            f"micro_batch_size {per_device} does not divide the {share} sequences of a process; choose a divisor of {share}"
+            f"micro_batch_size {per_device} does not divide the {share} sequences of a process; "
+            f"choose a divisor of {share}"
         )
     return per_device, share // per_device
 
