@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 
 from data_prep.config import DatasetConfig
 from data_prep.strict import StrictModel
+from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
 from pipeline.stages import STAGES
-from pipeline.stages.contract import StageConfig
 from pipeline.stages.model.config import ModelConfig
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -2,8 +2,8 @@
 
 Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198,
 without sequence parallelism). Time counts multiply-adds (Kaplan et al. 2020, arXiv 2001.08361: 2 per weight and token
-forward, 4 backward) at the speed that this machine's matrix product reaches, or the tokens per second that the same kind
-of node reached here before.
+forward, 4 backward) at the speed of this machine's matrix product, or at the tokens per second that the same kind of
+node reached here before.
 """
 
 import time
@@ -116,7 +116,7 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     return Cost(memory, 2 * facts.parameters * (scored + 8 * generated) / flops + 5)
 
 
-def activation_bytes(facts: ModelFacts, sequences: int, tokens: int, width: int) -> float:
+def activation_bytes(facts: ModelFacts, sequences: int, tokens: float, width: int) -> float:
     """Activations kept for the backward pass of one step: s·b·h·L·(34 + 5·a·s/h) bytes at 16 bit."""
     per_layer = tokens * sequences * facts.hidden_size * (34 + 5 * facts.heads * tokens / facts.hidden_size)
     return per_layer * facts.layers * width / 2
@@ -133,11 +133,11 @@ def machine_flops() -> float:
 
     side = 768
     matrix = np.ones((side, side), dtype=np.float32)
-    matrix @ matrix
+    np.matmul(matrix, matrix)
     best = 0.0
     for _try in range(3):
         started = time.perf_counter()
-        matrix @ matrix
+        np.matmul(matrix, matrix)
         best = max(best, 2 * side**3 / (time.perf_counter() - started))
     return best
 

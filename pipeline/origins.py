@@ -11,8 +11,8 @@ from data_prep.config import DatasetConfig
 from data_prep.errors import DataError
 from data_prep.sources import resolve_files
 from pipeline.artifacts import HashMemory
+from pipeline.contract import identity_of
 from pipeline.errors import ConfigError, DataFault
-from pipeline.stages.contract import identity_of
 from pipeline.stages.model.config import ModelConfig
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")

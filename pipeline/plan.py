@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.artifacts import Artifact, HashMemory, State
 from pipeline.config import RunConfig
+from pipeline.contract import Flow, ModelRef, Node, Output
 from pipeline.errors import ConfigError
 from pipeline.origins import Origin, data_origin, model_origin
-from pipeline.stages.contract import Flow, ModelRef, Node, Output
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
 
 DATA_VERSION = 1

@@ -12,11 +12,11 @@ import yaml
 
 from pipeline.artifacts import Artifact, read_json, write_json, write_text
 from pipeline.console import Display
+from pipeline.contract import Node
 from pipeline.errors import ProvetuneError, StageFailed
 from pipeline.launch import Workers
 from pipeline.plan import Plan, Step
 from pipeline.provenance import package_versions
-from pipeline.stages.contract import Node
 
 Outcome = Literal["ran", "cached", "resumed", "failed"]
 

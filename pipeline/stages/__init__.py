@@ -4,7 +4,7 @@ To add a stage: a folder here with `config.py` (pydantic only, imports in millis
 then one line in each table.
 """
 
-from pipeline.stages.contract import StageConfig
+from pipeline.contract import StageConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.filter.config import FilterConfig
 from pipeline.stages.sft.config import SftConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StageFailed
-from pipeline.stages.sft.config import LoraAdapter, TrainConfig
+from pipeline.training.config import LoraAdapter, TrainConfig
 
 if TYPE_CHECKING:
     from peft import LoraConfig

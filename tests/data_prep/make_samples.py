@@ -20,7 +20,24 @@ CAPITALS = {
     "Cuba": "Havana",
 }
 OPPOSITES = {"hot": "cold", "big": "small", "fast": "slow", "old": "new", "light": "dark", "full": "empty"}
-WORDS = "apple river stone cloud paper window garden music silver winter bread tiger ocean candle bridge forest".split()
+WORDS = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "paper",
+    "window",
+    "garden",
+    "music",
+    "silver",
+    "winter",
+    "bread",
+    "tiger",
+    "ocean",
+    "candle",
+    "bridge",
+    "forest",
+]
 OTHER_LANGUAGES = [
     ("Nenne mir bitte die Hauptstadt von Frankreich in einem ganzen Satz.", "Die Hauptstadt von Frankreich ist Paris."),
     ("Quelle est la couleur de la neige pendant les mois d'hiver ?", "La neige est blanche pendant tout l'hiver."),

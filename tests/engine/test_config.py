@@ -11,8 +11,8 @@ import pipeline.stages as stages
 from data_prep.curation.config import Length
 from pipeline.cli import compose, expand, options
 from pipeline.config import RunConfig, validate
+from pipeline.contract import identity_of
 from pipeline.errors import ConfigError
-from pipeline.stages.contract import identity_of
 from pipeline.stages.sft.config import SftConfig
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, PerplexityConfig, StatisticsConfig
+from pipeline.contract import Flow, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
-from pipeline.stages.contract import Flow, Node, Output, StageConfig, identity_of
 
 PREDICT_VERSION = 1
 COMPARE_VERSION = 1

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from data_prep.curation.config import CurationSteps
+from pipeline.contract import Flow, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
-from pipeline.stages.contract import Flow, Node, Output, StageConfig, identity_of
 
 VERSION = 1
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import DataError
 from data_prep.progress import Track
 from pipeline.errors import StageFailed
-from pipeline.stages.sft.config import LoraAdapter, TrainConfig
+from pipeline.training.config import LoraAdapter, TrainConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
