@@ -63,7 +63,7 @@ def expand(override: str) -> list[str]:
         return [f"++{override}"]
     if key not in ("model", "data") or value in options(key) or not value or _is_sweep(value):
         return [override]
-    quoted = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    quoted = _quote(value)
     if key == "model":
         looks_like_path = "/" in value or "." in value or Path(value).exists()
         return ["model=path", f"model.source={quoted}"] if looks_like_path else [override]
@@ -71,6 +71,12 @@ def expand(override: str) -> list[str]:
         return [override]
     name = re.sub(r"\W+", "_", Path(value).name.split(".")[0]).strip("_") or "rows"
     return ["data=path", f"+data.{name}.source={quoted}"]
+
+
+def _quote(value: str) -> str:
+    """A string in Hydra's quotes, where a backslash is special only before a quote."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def _is_sweep(value: str) -> bool:
