@@ -15,8 +15,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,8 @@ class HashMemory:
         self.store = store
         self.known: dict[str, list[Any]] = {}
         with contextlib.suppress(OSError, ValueError):
-            self.known = read_json(store)
+            known = read_json(store)
+            self.known = known if isinstance(known, dict) else {}
         self.changed = False
 
     def sha256(self, path: Path) -> str:
@@ -82,13 +83,17 @@ class HashMemory:
         return digest
 
     def save(self) -> None:
-        """Keep what was learnt. Another run may have saved meanwhile: its entries are kept too."""
+        """Keep what was learnt. Another run may have saved meanwhile: its entries are kept too.
+
+        Where nothing can be written (a plan of read-only outputs, a full disk) the files are read again next time.
+        """
         if not self.changed:
             return
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             self.known = read_json(self.store) | self.known
-        write_text(self.store, json.dumps(self.known))
-        self.changed = False
+        with contextlib.suppress(OSError):
+            write_text(self.store, json.dumps(self.known))
+            self.changed = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class Artifact:
     """The folder of one node's result."""
 
     folder: Path
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Links in it → where they must point: a model folder is used where it lies, and may have been moved since."""
 
     @property
     def done_file(self) -> Path:
@@ -111,16 +118,24 @@ class Artifact:
     def damage(self, hashes: HashMemory) -> str | None:
         """The first file that is not as `done.json` says, with the reason; None when all is well."""
         try:
-            sealed = read_json(self.done_file)["files"]
+            done = read_json(self.done_file)
+            sealed, _ = dict(done["files"]), dict(done["metrics"])
         except (OSError, ValueError, KeyError, TypeError):
             return "done.json: not readable"
         for name, digest in sealed.items():
             path = self.folder / name
-            if not path.exists():
+            if not path.is_file():
                 return f"{name}: missing"
             if hashes.sha256(path) != digest:
                 return f"{name}: contents changed"
+        for name, target in self.links.items():
+            if (self.folder / name).resolve() != Path(target):
+                return f"{name}: points at another place than {target}"
         return None
+
+    def leftovers(self) -> bool:
+        """Whether an earlier try left files that cannot be continued from."""
+        return any(path.name not in ("checkpoints", "logs") for path in self.folder.glob("*"))
 
     def files(self) -> Iterator[Path]:
         """Every file that `done.json` vouches for, in a stable order. Links point at things hashed elsewhere."""

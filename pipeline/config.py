@@ -21,6 +21,8 @@ from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 
 Model = TypeVar("Model", bound=BaseModel)
+LATEST = "latest"
+"""The link beside the runs that points at the newest."""
 
 
 class LaunchConfig(StrictModel):
@@ -63,7 +65,7 @@ class RunConfig(StrictModel):
     """Processes and devices of the training stages."""
     seed: int = Field(default=42, ge=0)
     """Seed of everything random in training."""
-    outputs: str = "outputs"
+    outputs: str = Field("outputs", min_length=1)
     """The folder of artifacts and runs."""
     run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run's folder; without it, the time and the experiment."""
@@ -87,6 +89,8 @@ class RunConfig(StrictModel):
         repeated = sorted({name for name in self.run if self.run.count(name) > 1})
         if repeated:
             raise ValueError(f"run: {repeated} named twice; give the second one a name of its own under stages:")
+        if self.run_id == LATEST:
+            raise ValueError(f"run_id: '{LATEST}' is the link to the newest run; choose another name")
         for name in (*self.stages, *self.data):
             if name == "base" or not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"'{name}' cannot name a stage or data set: letters, digits, - and _ only, not 'base'")
@@ -100,7 +104,7 @@ def _stage_config(name: str, stage: Any) -> StageConfig:
     if not isinstance(stage, Mapping):
         raise ConfigError(f"stages.{name}: {stage!r} is not a section; write stages.{name}.kind=…")
     kind = stage.get("kind")
-    if kind not in STAGES:
+    if not isinstance(kind, str) or kind not in STAGES:
         raise ConfigError(
             f"stages.{name}.kind: unknown stage kind {kind!r}{_nearest(kind, STAGES)}; allowed: {', '.join(STAGES)}"
         )

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import printable
+
 LINE_EVERY = 15.0
 """Seconds between plain progress lines."""
 
@@ -85,7 +87,7 @@ class Display:
 
     def say(self, message: str) -> None:
         """A plain line."""
-        self.console.print(Text(message), soft_wrap=True)
+        self.console.print(Text(printable(message)), soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: frozenset[int] = frozenset()) -> Table:

@@ -1,6 +1,11 @@
 """The errors a user can meet; each is one line that names the thing, what is allowed and the next step."""
 
 
+def printable(text: str) -> str:
+    """Text with its control characters spelt out: a path or a row must not steer the terminal it is shown on."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class ProvetuneError(Exception):
     """A foreseen failure: printed as one line, with `exit_code`; a traceback goes to the log only."""
 

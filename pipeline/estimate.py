@@ -25,8 +25,10 @@ PROCESS_BYTES = 900e6
 """Python with torch, transformers and TRL imported."""
 LOGIT_COPIES = 6
 """Float32 tensors of the logits' size alive at once in the loss: logits, log-probabilities, entropy, gradients."""
-EFFICIENCY = 0.45
-"""Share of the bare matrix product's speed that a small model reaches."""
+TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.45, 0.7
+"""Share of the bare matrix product's speed that a small model reaches (measured with SmolLM2-135M on two cores)."""
+NEW_TOKEN = 3
+"""A generated token costs as much as so many scored ones: decoding is bound by memory."""
 USUAL_ROW = 256
 """Tokens of a row while nothing better is known."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -65,7 +67,7 @@ def estimate(plan: Plan) -> list[Cost]:
             costs.append(Cost(None, 0.0))
             continue
         if speed is None and step.node.kind in ("sft.train", "evaluate.predict"):
-            speed = machine_flops() * EFFICIENCY
+            speed = machine_flops()
         costs.append(_cost(step, plan, facts, speed or 1.0))
     return costs
 
@@ -97,12 +99,14 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width) + logits
     operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row
     return Cost(
-        memory, _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan) or operations / flops
+        memory,
+        _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan)
+        or operations / (flops * TRAINING_EFFICIENCY),
     )
 
 
 def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops: float) -> Cost:
-    """Scoring, prompts of the generation, and new tokens (bound by memory: each costs as much as eight scored ones)."""
+    """Scoring, prompts of the generation, and new tokens."""
     scored = generated = 0
     if config["perplexity"]:
         scored += (config["perplexity"]["max_rows"] or 128) * USUAL_ROW
@@ -113,7 +117,7 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     width = BYTES[config["dtype"]]
     memory = PROCESS_BYTES + facts.parameters * width + activation_bytes(facts, 8, USUAL_ROW, width) / facts.layers
     memory += 2 * 8 * USUAL_ROW * facts.vocab_size * 4
-    return Cost(memory, 2 * facts.parameters * (scored + 8 * generated) / flops + 5)
+    return Cost(memory, 2 * facts.parameters * (scored + NEW_TOKEN * generated) / (flops * SCORING_EFFICIENCY) + 5)
 
 
 def activation_bytes(facts: ModelFacts, sequences: int, tokens: float, width: int) -> float:

@@ -1,11 +1,14 @@
 """How a node is started: in the warm child, or on several ranks through torchrun or Accelerate."""
 
 import contextlib
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,11 @@ KEEP_MEMORY = {
 }
 """Tell glibc to reuse freed activations instead of returning them to the kernel and faulting them in again at every
 step: a third more tokens per second in CPU training, the same losses, 3 % more memory (docs/performance.md)."""
+
+ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s+: (\d+) .*?exitcode\s+: (-?\d+) \(pid: (\d+)\)", re.DOTALL)
+"""What torchrun writes about the rank that fell first."""
+LAST_WORDS_SECONDS = 10.0
+"""How long a launcher may take to end the other ranks after one failed."""
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -57,6 +65,16 @@ def worker_environment(processes: int = 1) -> dict[str, str]:
     return environment
 
 
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, which reaches the whole group: the parent answers it, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the mask is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a node ended well."""
@@ -86,73 +104,107 @@ class Workers:
             return self._run_ranks(folder, events, on_event)
         child = self._warm_child()
         assert child.stdin is not None
-        child.stdin.write(f"{folder.absolute()}\n")
+        child.stdin.write(json.dumps(str(folder.absolute())) + "\n")  # a path may hold a newline
         child.stdin.flush()
-        return _follow(child, folder, events, 1, on_event)
+        return _follow(child, folder, events, 1, on_event, _death)
 
     def _run_ranks(self, folder: Path, events: EventReader, on_event: OnEvent) -> Finished:
         processes = self._launch.processes
         (folder / "logs").mkdir(exist_ok=True)
-        log = (folder / "logs" / "launcher.log").open("ab")
-        child = subprocess.Popen(
-            rank_command(self._launch, folder.absolute()),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=worker_environment(processes),
-            text=True,
-        )
+        log = (folder / "logs" / "launcher.log").open("wb")
+        with _deaf_to_interrupts():
+            child = subprocess.Popen(
+                rank_command(self._launch, folder.absolute()),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=worker_environment(processes),
+                text=True,
+            )
         try:
-            return _follow(child, folder, events, processes, on_event)
-        finally:
+            finished = _follow(child, folder, events, processes, on_event, _end_of_ranks)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=30)
-            child.kill()
+            return finished
+        finally:
+            child.kill()  # its ranks end with it
+            child.wait()
             log.close()
 
     def _warm_child(self) -> subprocess.Popen[str]:
         if self._child is None or self._child.poll() is not None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker"], stdin=subprocess.PIPE, text=True, env=worker_environment()
-            )
+            command = [sys.executable, "-m", "pipeline.worker"]
+            with _deaf_to_interrupts():
+                self._child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=worker_environment())
         return self._child
 
     def _stop_child(self) -> None:
         if self._child is not None:
             assert self._child.stdin is not None
-            self._child.stdin.close()  # the worker ends itself
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
+                self._child.stdin.close()  # the worker ends itself
             self._child.wait()
             self._child = None
 
 
-def _follow(child: subprocess.Popen[str], folder: Path, events: EventReader, ranks: int, on_event: OnEvent) -> Finished:
-    """Hand on events until every rank is done; the first failure or the child's death is an error."""
+Events = list[dict[str, Any]]
+
+
+def _follow(
+    child: subprocess.Popen[str],
+    folder: Path,
+    events: EventReader,
+    ranks: int,
+    on_event: OnEvent,
+    explain: Callable[[int, Path, Events], ProvetuneError],
+) -> Finished:
+    """Hand on events until every rank is done; a failure or the child's death is an error.
+
+    After one of several ranks failed, the launcher's end is awaited: it knows which rank fell first.
+    """
     done: dict[int, dict[str, Any]] = {}
+    failed: Events = []
+    deadline = float("inf")
     while True:
         alive = child.poll() is None
         for event in events.read():
             if event["event"] == "failed":
-                raise _failure(event, folder)
+                failed.append(event)
+                deadline = min(deadline, time.monotonic() + (LAST_WORDS_SECONDS if ranks > 1 else 0))
             if event["event"] == "done":
                 done[event["rank"]] = event
             on_event(event)
         if len(done) == ranks:
             return Finished(done[0]["metrics"], max(event["peak_memory"] for event in done.values()))
-        if not alive:
-            raise StageFailed(_death(child.returncode, folder, done))
+        if not alive or time.monotonic() >= deadline:
+            raise explain(child.returncode or 0, folder, failed)
         time.sleep(POLL_SECONDS)
 
 
-def _failure(event: dict[str, Any], folder: Path) -> ProvetuneError:
-    """The stage's own error: data errors keep their exit code."""
+def _death(code: int, folder: Path, failed: Events) -> ProvetuneError:
+    """The stage's own error (data errors keep their exit code), or how its process ended without a word."""
+    if not failed:
+        return StageFailed(f"a worker {_manner(code)} (logs: {folder}/logs/)")
+    event = failed[0]
     where = f"log: {folder}/logs/rank{event['rank']}.log"
     if event["code"] == 3:
         return DataFault(f"{event['message']} ({where})")
     return StageFailed(f"{event['error']}: {event['message']} ({where})")
 
 
-def _death(code: int, folder: Path, done: dict[int, Any]) -> str:
-    """A process that ended without a word: by signal (often the kernel, out of memory) or by itself."""
-    manner = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+def _end_of_ranks(code: int, folder: Path, failed: Events) -> ProvetuneError:
+    """The rank that fell first, by torchrun's account: the others may only have lost their connection to it."""
+    told = ROOT_CAUSE.findall((folder / "logs" / "launcher.log").read_text(encoding="utf-8", errors="replace"))
+    if not told:
+        return _death(code, folder, failed)
+    rank, end, process = (int(number) for number in told[-1])
+    own = [event for event in failed if event["rank"] == rank]
+    if own or (failed and end > 0):
+        return _death(code, folder, own or failed)
+    return StageFailed(f"rank {rank} (process {process}) {_manner(end)}; the others were stopped (logs: {folder}/logs/)")
+
+
+def _manner(code: int) -> str:
+    """How a process ended; signal 9 is often the kernel's, out of memory."""
     hint = "; signal 9 often means out of memory: lower batch sizes or max_length" if code == -9 else ""
-    return f"a worker was {manner} ({len(done)} ranks had finished){hint} (logs: {folder}/logs/)"
+    return f"was killed by signal {-code}{hint}" if code < 0 else f"ended with code {code} without a word"

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.config import DatasetConfig
 from data_prep.errors import DataError
-from data_prep.sources import resolve_files
+from data_prep.sources import file_kind, resolve_files
 from pipeline.artifacts import HashMemory
 from pipeline.contract import identity_of
 from pipeline.errors import ConfigError, DataFault
@@ -41,7 +41,9 @@ def data_origin(name: str, config: DatasetConfig, hashes: HashMemory) -> Origin:
     if not files:
         revision = hub_commit(config.source, config.revision, "dataset", f"data.{name}")
         return Origin({**settings, "hub": config.source, "revision": revision}, config.source, revision)
-    return Origin({**settings, "files": _content(files, hashes)}, config.source, files=tuple(files))
+    # A file's name counts only by its kind: renamed or moved rows are the same rows.
+    content = [[file_kind(Path(file)), digest] for file, digest in _content(files, hashes)]
+    return Origin({**settings, "files": content}, config.source, files=tuple(files))
 
 
 def model_origin(config: ModelConfig, hashes: HashMemory) -> Origin:
@@ -109,7 +111,7 @@ def hub_commit(repository: str, revision: str | None, kind: str, key: str) -> st
     Raises ConfigError when neither knows it, or when the repository or revision does not exist.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     branch = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", branch):
@@ -118,7 +120,10 @@ def hub_commit(repository: str, revision: str | None, kind: str, key: str) -> st
     if constants.HF_HUB_OFFLINE:
         if cached.exists():
             return cached.read_text(encoding="utf-8").strip()
-        raise ConfigError(f"{key}: {repository}@{branch} is not in the local Hub cache, and HF_HUB_OFFLINE is set")
+        raise ConfigError(
+            f"{key}: {repository}@{branch} is not in the local Hub cache, and HF_HUB_OFFLINE is set; "
+            "unset it to download, or give a folder that exists"
+        )
     try:
         return str(HfApi().repo_info(repository, revision=branch, repo_type=kind, timeout=10).sha)
     except GatedRepoError:
@@ -129,7 +134,7 @@ def hub_commit(repository: str, revision: str | None, kind: str, key: str) -> st
         raise ConfigError(
             f"{key}: no {kind} '{repository}' in this folder or on the Hub; check the name, or set HF_TOKEN if private"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # no connection: each HTTP library beneath the Hub's client has its own classes
         if cached.exists():
             return cached.read_text(encoding="utf-8").strip()
         raise ConfigError(

@@ -71,7 +71,8 @@ def make_plan(config: RunConfig) -> Plan:
     root = artifact_root(config)
     steps = []
     for node in flow.nodes:
-        artifact = Artifact(artifact_folder(root, node))
+        linked = node.kind == "model" and Path(model.location).is_dir()
+        artifact = Artifact(artifact_folder(root, node), {"model": model.location} if linked else {})
         steps.append(Step(node, artifact, artifact.state(hashes)))
     hashes.save()
     return Plan(config, steps, flow, model, data, hashes)

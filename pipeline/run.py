@@ -12,9 +12,9 @@ from rich.console import Console
 
 from pipeline import __version__
 from pipeline.artifacts import write_json
-from pipeline.config import RunConfig
+from pipeline.config import LATEST, RunConfig
 from pipeline.console import Display
-from pipeline.errors import ConfigError, ProvetuneError
+from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
 from pipeline.plan import Plan, make_plan
 from pipeline.provenance import environment
@@ -23,7 +23,7 @@ from pipeline.runner import NodeResult, execute
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
     """Plan, and unless `mode=plan` execute and report. The exit code; errors are raised after the report is written."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
@@ -32,15 +32,19 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     started = time.time()
     manifest = _manifest(plan, overrides, folder.name)
     write_json(folder / "manifest.json", manifest)
-    console.print(f"run {folder.name} → {folder}", markup=False, soft_wrap=True)
+    console.print(printable(f"run {folder.name} → {folder}"), markup=False, soft_wrap=True)
     results: list[NodeResult] = []
     failure: ProvetuneError | None = None
     try:
         execute(plan, Display(console), results)
     except ProvetuneError as error:
         failure = error
-    _report(plan, manifest, results, failure, time.time() - started, folder, console)
-    if failure is not None:
+    try:
+        _report(plan, manifest, results, failure, time.time() - started, folder, console)
+    except OSError:
+        if failure is None:
+            raise
+    if failure is not None:  # what stopped the run is told first, also where no report could be written
         raise failure
     return 0
 
@@ -70,7 +74,13 @@ def _refuse_changed(folder: Path, config: RunConfig) -> None:
     from pipeline.artifacts import read_json
 
     manifest = folder / "manifest.json"
-    if manifest.exists() and read_json(manifest)["config"] != config.model_dump(mode="json", by_alias=True):
+    try:
+        same = read_json(manifest)["config"] == config.model_dump(mode="json", by_alias=True)
+    except FileNotFoundError:
+        same = True
+    except (ValueError, KeyError, TypeError):
+        same = False  # a damaged manifest says nothing
+    if not same:
         raise ConfigError(
             f"run_id: {folder.name} exists with another configuration; choose another run_id, or remove {folder}"
         )
@@ -121,12 +131,12 @@ def _report(
         console.print()
         console.print(console_summary(report, page))
     else:
-        console.print(f"report of what was done: {page}", markup=False, soft_wrap=True)
+        console.print(printable(f"report of what was done: {page}"), markup=False, soft_wrap=True)
 
 
 def _point_latest(folder: Path) -> None:
     """`outputs/runs/latest` → the newest run, replaced in one step."""
-    link = folder.with_name("latest")
+    link = folder.with_name(LATEST)
     temporary = folder.with_name(f".latest.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.name)

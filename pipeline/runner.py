@@ -52,7 +52,7 @@ def _explain_os_error(error: OSError) -> str:
     """A full disk, or whatever else the operating system refused."""
     if error.errno == 28:
         return "no space left on the disk of the outputs folder; free some, or set outputs=FOLDER on another disk"
-    return f"{error.strerror or error} ({error.filename})"
+    return f"{error.strerror or error} ({error.filename or 'the worker'})"
 
 
 def _execute(step: Step, plan: Plan, workers: Workers, display: Display) -> NodeResult:
@@ -67,6 +67,8 @@ def _execute(step: Step, plan: Plan, workers: Workers, display: Display) -> Node
         if state == "damaged":
             display.say(f"! {node.name}: {artifact.damage(plan.hashes)} in {artifact.folder}; made again")
             artifact.clear()
+        if state == "new" and artifact.leftovers():
+            display.say(f"! {node.name}: unfinished in {artifact.folder}; made again")
         _lay_out(node, artifact, plan.input_paths(node))
         display.start(node.name)
         started = time.monotonic()

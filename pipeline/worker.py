@@ -1,6 +1,6 @@
 """The process in which a node runs: a warm child that takes one node after the other, or one rank of a training.
 
-    python -m pipeline.worker            serve: one artifact folder per line on standard input
+    python -m pipeline.worker            serve: one artifact folder per line (a JSON string) on standard input
     python -m pipeline.worker FOLDER     run one node (a rank of torchrun or accelerate launch)
 
 It reads the frozen `stage.yaml` of the artifact, never Hydra. Its output goes to `logs/rank<N>.log`, its progress and
@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import json
 import os
 import sys
 import threading
@@ -142,7 +143,7 @@ def _jobs_until_parent_ends() -> Iterator[Path]:
 
     def listen() -> None:
         for line in sys.stdin:
-            jobs.put(line.strip())
+            jobs.put(json.loads(line))
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
@@ -154,11 +155,18 @@ def _end_with(launcher: int, parent: int | None) -> None:
     """End this rank when torchrun or the run that started it is gone: killed with -9, both leave ranks behind."""
 
     def watch() -> None:
-        while os.getppid() == launcher and (parent is None or psutil.pid_exists(parent)):
+        while os.getppid() == launcher and (parent is None or _lives(parent)):
             time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    """Whether a process runs; a dead one that nobody has waited for does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def main() -> None:

@@ -1,0 +1,240 @@
+"""The documentation tells the truth: links lead somewhere, commands run, recipes work, generated pages are current."""
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import GROUPS, compose, options
+from pipeline.config import RunConfig, validate
+from pipeline.reference import reference, slug
+from tests.conftest import Finished
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
+"""Their commands need nothing but an installed Provetune; a recipe's commands need the recipe."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+PLACE = re.compile(r"# (\S+?)(?:, after: (.+))?$")
+
+ROWS = "".join(f'{{"prompt": "How much is {n} and one?", "completion": "It is {n + 1}."}}\n' for n in range(80))
+QUESTIONS = "question,answer\n" + "".join(f"How much is {n} and one?,It is {n + 1}.\n" for n in range(80))
+FILES = {"my.jsonl": ROWS, "questions.csv": QUESTIONS}
+"""The files of a user that the documents speak of."""
+
+SMALL = ("stages.sft.max_steps=2", "stages.evaluate.generation.max_rows=4", "stages.evaluate.statistics.resamples=200")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block, with the heading it stands under."""
+
+    page: Path
+    heading: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    content = page.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(content):
+        headings = re.findall(r"^#+ (.+)$", FENCE.sub("", content[: match.start()]), re.MULTILINE)
+        found.append(Block(page, headings[-1] if headings else "", match[1], match[2]))
+    return found
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The `python -m …` lines of a shell block, without comments."""
+    lines = block.text.replace("\\\n", " ").splitlines() if block.language == "sh" else []
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("python -m ")]
+
+
+DOCUMENTED = sorted({tuple(command) for page in GUIDES for block in blocks(page) for command in commands(block)})
+RUNS = [command for command in DOCUMENTED if command[2] == "pipeline" and len(command) > 3]
+
+
+def anchors(page: Path) -> set[str]:
+    content = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {slug(heading.replace("`", "")) for heading in re.findall(r"^#+ (.+)$", content, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_link_is_dead(page: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}; {file.name} has no such heading"
+
+
+def test_the_configuration_page_is_current() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: python -m pipeline.reference > docs/configuration.md"
+
+
+def test_the_configuration_page_names_every_field() -> None:
+    page = reference()
+    for name, info in RunConfig.model_fields.items():
+        assert f"| `{name}`" in page and info.description in page
+    assert "| `learning_rate` | number, > 0 | `0.0002` | Peak learning rate of AdamW. |" in page
+    assert "| `micro_batch_size` † | integer or null, ≥ 1 | `null` |" in page
+    assert "| `from` | text or null |" in page
+
+
+def test_documented_make_targets_exist() -> None:
+    made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set()
+    for page in PAGES:
+        content = page.read_text(encoding="utf-8")
+        named |= set(re.findall(r"`make ([\w-]+)`", content))
+        named |= {
+            target for block in blocks(page) for target in re.findall(r"^make ([\w-]+)", block.text, re.MULTILINE)
+        }
+    assert {"run", "test"} <= named <= made
+
+
+def test_every_file_of_conf_is_on_the_list() -> None:
+    files = {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
+    listed = {Path(group) / f"{name}.yaml" for group in GROUPS for name in options(group)}
+    assert files - {Path("config.yaml")} == listed
+
+
+def test_every_documented_module_is_there() -> None:
+    modules = {command[2] for command in DOCUMENTED}
+    assert {"pipeline", "pipeline.report"} <= modules
+    for module in modules:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the files that the documents speak of."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", RUNS, ids=" ".join)
+def test_documented_commands_pass_the_gate(command: tuple[str, ...], user_folder: Path) -> None:
+    config = validate(RunConfig, compose(command[3:]))
+    sft = config.stages["sft"]
+    assert getattr(sft, "batch_size") % config.launch.processes == 0  # noqa: B009 (a field of the sft kind only)
+
+
+def stand_in(command: tuple[str, ...], model: Path) -> list[str]:
+    """A documented command with a tiny model, few steps and no GPU."""
+    kept = [part for part in command[3:] if not part.startswith(("model=", "launch=gpus", "launch.processes=8"))]
+    if "+experiment=smoke" in command:
+        return [*kept, *SMALL]
+    data = [] if any(part.startswith("data=") for part in kept) else ["data=my.jsonl"]
+    kept = [part for part in kept if not part.startswith("stages.sft.max_steps")]
+    return [*kept, *data, f"model={model}", "stages.sft.warmup_steps=0", *SMALL]
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("command", RUNS, ids=" ".join)
+def test_documented_commands_run(command: tuple[str, ...], user_folder: Path, smoke: Finished) -> None:
+    overrides = stand_in(command, smoke.artifact("model") / "model")
+    done = run_module(user_folder, "pipeline", *overrides, f"outputs={smoke.outputs}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("(estimates)" if "mode=plan" in command else "Report  ") in done.stdout
+
+
+@pytest.mark.end_to_end
+def test_the_documented_report_command_runs(smoke: Finished) -> None:
+    assert ("python", "-m", "pipeline.report", "outputs/runs/latest") in DOCUMENTED
+    done = run_module(ROOT, "pipeline.report", str(smoke.outputs / "runs" / "latest"))
+    assert done.returncode == 0 and "report.html" in done.stdout, done.stderr
+
+
+def run_module(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+def literals() -> set[str]:
+    """Every piece of text in the code that is long enough to be told from others."""
+    found: set[str] = set()
+    for package in ("pipeline", "data_prep", "eval"):
+        for file in (ROOT / package).rglob("*.py"):
+            nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            found |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {text.strip("; ") for text in found if len(text.strip("; ")) >= 12}
+
+
+def test_the_messages_explained_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    pieces = literals()
+    assert len(messages) > 20
+    for message in messages:
+        assert any(piece in message or message in piece for piece in pieces), f"no code says: {message}"
+
+
+RECIPES = [
+    heading
+    for heading in re.findall(r"^## (Add .+)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+]
+
+
+def apply(block: Block, tree: Path) -> None:
+    """Write the block's file, or insert the block after the line that holds the text named in its first line."""
+    first, _, body = block.text.partition("\n")
+    place = PLACE.fullmatch(first)
+    assert place, f"{block.heading}: the block does not say where it belongs: {first}"
+    file = tree / place[1]
+    if place[2] is None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(body, encoding="utf-8")
+        return
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    matches = [number for number, line in enumerate(lines) if place[2] in line]
+    assert matches, f"{block.heading}: {place[1]} has no line with {place[2]!r}"
+    lines.insert(matches[0] + 1, body)
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def test_there_are_recipes() -> None:
+    assert {"Add a stage", "Add a model", "Add a data format", "Add a metric"} <= set(RECIPES)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_recipe_works(recipe: str, tmp_path: Path) -> None:
+    for package in ("pipeline", "data_prep", "eval", "conf"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    own = [block for block in blocks(ROOT / "CONTRIBUTING.md") if block.heading == recipe]
+    for block in own:
+        if block.language in ("python", "yaml"):
+            apply(block, tmp_path)
+    todo = [command for block in own for command in commands(block)]
+    assert todo
+    for command in todo:
+        done = run_module(tmp_path, *command[2:])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(EXPECTED[recipe], done.stdout), done.stdout
+
+
+EXPECTED = {
+    "Add a stage": r"count +ran .* rows [1-9]\d+",
+    "Add a model": r"model +\w+ +new",
+    "Add a data set": "rows 150",
+    "Add a data format": r"questions\.rows_kept 80",
+    "Add a metric": r"exact/sample\s+exact match +\d",
+}
+"""What the recipe's command must print, as a pattern: the new thing at work."""
