@@ -46,16 +46,9 @@ def load(
 ) -> dict[str, Any]:
     """Read data set `name` and write it to the dataset folder `out`; the source is never changed.
 
-    Args:
-        name: the name under `data:`; it becomes every row's `source`.
-        config: where and how to read.
-        out: gets train.jsonl, validation.jsonl, test.jsonl (rows sorted by id) and stats.json.
-        tokenizer_file: a tokenizer.json, needed with `config.lead`.
-        track: shows the progress.
-
-    Returns:
-        What stats.json holds: read, broken, shortened, lead, limited (rows beyond `limit`), rows, splits, format, role,
-        broken_examples (at most 20). `read` includes the broken rows.
+    `out` gets train.jsonl, validation.jsonl, test.jsonl (rows sorted by id, each with `source: name`) and stats.json;
+    `tokenizer_file` is a tokenizer.json, needed with `config.lead`. Returns what stats.json holds: read (broken rows
+    included), broken, shortened, lead, limited (rows beyond `limit`), rows, splits, format, role, broken_examples.
 
     Raises:
         DataError: the source is missing or damaged, the columns fit no format, a row is broken, nothing is left.

@@ -1,0 +1,75 @@
+"""A stage whose code changed makes something else: its VERSION must rise, or cached artifacts would lie.
+
+The golden file holds, per node kind, the VERSION and the hash of the code behind it (comments and docstrings left out).
+After a change: raise the kind's VERSION when the artifact can differ; then, or when it cannot, record the new hash with
+`UPDATE_GOLDEN=1 pytest tests/engine/test_versions.py` — the line in the diff is the waiver that a reviewer sees.
+"""
+
+import ast
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import DATA_VERSION
+from pipeline.stages import RUNNERS
+from pipeline.stages.evaluate.config import COMPARE_VERSION, PREDICT_VERSION
+from pipeline.stages.filter.config import VERSION as FILTER_VERSION
+from pipeline.stages.model.config import VERSION as MODEL_VERSION
+from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "stage_sources.json"
+
+SOURCES = {
+    "model": (MODEL_VERSION, ["pipeline/stages/model/*.py"]),
+    "data": (DATA_VERSION, ["pipeline/stages/data/run.py", "data_prep/*.py"]),
+    "filter": (FILTER_VERSION, ["pipeline/stages/filter/run.py", "data_prep/curation/**/*.py"]),
+    "sft.prepare": (PREPARE_VERSION, ["pipeline/stages/sft/prepare.py", "data_prep/tokens/*.py"]),
+    "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
+    "evaluate.predict": (
+        PREDICT_VERSION,
+        ["pipeline/stages/evaluate/predict.py", "eval/[!cs]*.py", "eval/measures/*.py", "data_prep/tokens/template.py"],
+    ),
+    "evaluate.compare": (
+        COMPARE_VERSION,
+        ["pipeline/stages/evaluate/compare.py", "eval/[cst]*.py", "eval/measures/text.py", "eval/measures/sums.py"],
+    ),
+}
+
+
+def code_hash(patterns: list[str]) -> str:
+    """Hash of the files' syntax trees without docstrings."""
+    digest = hashlib.sha256()
+    for file in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [part for part in body if not _is_string(part)]  # pyright: ignore[reportAttributeAccessIssue]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_string(statement: ast.AST) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def test_every_kind_is_watched() -> None:
+    assert set(SOURCES) == set(RUNNERS)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_changed_code_has_a_new_version(kind: str) -> None:
+    version, patterns = SOURCES[kind]
+    now = {"version": version, "code": code_hash(patterns)}
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(golden | {kind: now}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return
+    assert golden[kind] == now, (
+        f"the code behind {kind} changed: raise its VERSION if its artifact can differ, "
+        "then record it with UPDATE_GOLDEN=1 pytest tests/engine/test_versions.py"
+    )
