@@ -11,7 +11,7 @@ class PerplexityConfig(StrictModel):
     max_rows: int | None = Field(default=None, ge=1)
     """Rows scored, chosen by a hash of their id; null: all."""
     batch_size: int = Field(default=8, ge=1)
-    """Sequences per forward pass; it changes the speed, not the numbers."""
+    """Sequences per forward pass; it changes the speed, and the last digits."""
     stride: int | None = Field(default=None, ge=1)
     """Tokens scored by each window after the first, for text longer than the model's context; null: the context
     length, as lm-evaluation-harness does. A smaller stride gives every token more left context and costs more."""
@@ -25,7 +25,7 @@ class GenerationConfig(StrictModel):
     max_new_tokens: int = Field(default=48, ge=1)
     """Longest answer in tokens; longer ones are cut and marked `length`."""
     batch_size: int = Field(default=32, ge=1)
-    """Prompts per batch; halved by itself where memory runs out."""
+    """Prompts per batch, halved by itself where memory runs out; it changes the speed, and rarely a near tie."""
 
 
 class StatisticsConfig(StrictModel):

@@ -10,7 +10,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.errors import ProvetuneError
 
 GROUPS = ("experiment", "model", "data", "adapter", "launch")
 """The groups of conf/ that a user chooses from."""
@@ -60,7 +65,7 @@ def expand(override: str) -> list[str]:
     if not sign or not key or key[0] in "+~" or key.startswith("hydra") or "@" in key:
         return [override]
     if key not in GROUPS:
-        return [f"++{override}"]
+        return [f"++{key}={_readable(value)}"]
     if key not in ("model", "data") or value in options(key) or not value or _is_sweep(value):
         return [override]
     quoted = _quote(value)
@@ -69,8 +74,23 @@ def expand(override: str) -> list[str]:
         return ["model=path", f"model.source={quoted}"] if looks_like_path else [override]
     if "/" not in value and "." not in value and not Path(value).exists():
         return [override]
-    name = re.sub(r"\W+", "_", Path(value).name.split(".")[0]).strip("_") or "rows"
+    name = re.sub(r"[^A-Za-z0-9]+", "_", Path(value).name.split(".")[0]).strip("_") or "rows"
+    name = f"rows_{name}" if name[0].isdigit() or name == "base" else name  # what Hydra and the gate take for a name
     return ["data=path", f"+data.{name}.source={quoted}"]
+
+
+def _readable(value: str) -> str:
+    """The value, in quotes where Hydra's grammar cannot read it: the path of a folder may hold any character."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if not value or value[0] in "[{'\"":
+        return value
+    try:
+        OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        return _quote(value)
+    return value
 
 
 def _quote(value: str) -> str:
@@ -89,30 +109,43 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from pipeline.errors import ConfigError
+
+    _refuse_malformed(overrides)
+    expanded = [part for override in overrides for part in expand(override)]
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            composed = hydra_compose("config", overrides=expanded)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group set to a number
+        raise ConfigError(_explain(error)) from None
+    return plain_values(composed)
+
+
+def plain_values(composed: "DictConfig") -> dict[str, Any]:
+    """What Hydra composed, as plain values, interpolations resolved. Raises ConfigError with one line."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from pipeline.errors import ConfigError
 
-    expanded = [part for override in overrides for part in expand(override)]
     try:
-        with initialize_config_module("conf", version_base="1.3"):
-            composed = hydra_compose("config", overrides=expanded)
         OmegaConf.resolve(composed)
         missing = sorted(OmegaConf.missing_keys(composed))
         if missing:
             raise ConfigError(f"{missing[0]}: not set; give it on the command line ({missing[0]}=…)")
         plain = OmegaConf.to_container(composed)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, expanded)) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def _explain(error: BaseException, overrides: Sequence[str]) -> str:
+def _explain(error: BaseException) -> str:
     """Hydra's refusal on one line: which override, what is allowed, the nearest name."""
     text = " ".join(str(error).split())
-    absent = re.search(r"Could not find '([\w.@]+)/([^']+)'", text)
+    absent = re.search(r"Could not find '([\w.@]+)/([^']*)'", text)
     if absent:
         group, name = absent.groups()
         known = list(options(group)) if group in GROUPS else []
@@ -129,43 +162,74 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m pipeline` and of the `provetune` script."""
-    from pipeline.errors import ProvetuneError
+    from pipeline.errors import ProvetuneError, printable
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(_dispatch(arguments))
     except ProvetuneError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(_tell(error))
     except KeyboardInterrupt:
         print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        what = printable(f"{error.filename or 'outputs'}: {error.strerror or error}")
+        print(f"error: {what}; check the place and its rights, or set outputs=FOLDER", file=sys.stderr)
+        sys.exit(4)
+
+
+def _tell(error: "ProvetuneError") -> int:
+    """Print an error, a line per problem; its exit code."""
+    from pipeline.errors import printable
+
+    for line in str(error).splitlines():
+        print(f"error: {printable(line)}", file=sys.stderr)
+    return error.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
     """Help, version, a sweep or one run."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview() if not arguments else overview())
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(overview())
         return 0
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         from pipeline import __version__
 
         print(f"provetune {__version__}")
         return 0
     if "-m" in arguments or "--multirun" in arguments:
         return _sweep(arguments)
-    unknown = [argument for argument in arguments if argument.startswith("-")]
-    if unknown:
-        from pipeline.errors import ConfigError
-
-        raise ConfigError(f"{unknown[0]}: unknown option; `python -m pipeline --help` lists what there is")
+    _refuse_options(arguments)
     return _run(arguments)
+
+
+def _refuse_malformed(overrides: Sequence[str]) -> None:
+    """Hydra's grammar would answer these with its own names for symbols."""
+    from pipeline.errors import ConfigError
+
+    for override in overrides:
+        if not re.match(r"~?\+{0,2}[^=+~\s]", override) or ("=" not in override and not override.startswith("~")):
+            raise ConfigError(
+                f"'{override}': not of the form key=value; `python -m pipeline --help` lists what there is"
+            )
+
+
+def _refuse_options(arguments: Sequence[str]) -> None:
+    """There are no options beside those that were handled before."""
+    from pipeline.errors import ConfigError
+
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise ConfigError(f"{argument}: unknown option; `python -m pipeline --help` lists what there is")
 
 
 def _run(overrides: Sequence[str]) -> int:
     """One run or plan: compose, gate, execute."""
-    plain = compose(overrides)
+    return _execute(compose(overrides), overrides)
+
+
+def _execute(plain: dict[str, Any], overrides: Sequence[str]) -> int:
+    """Gate and execute a composed configuration."""
     from pipeline.config import RunConfig, validate
     from pipeline.run import run
 
@@ -173,24 +237,60 @@ def _run(overrides: Sequence[str]) -> int:
 
 
 def _sweep(arguments: list[str]) -> int:
-    """A sweep through Hydra's launchers; each job composes and runs like a single run."""
+    """A sweep through Hydra's launchers; each job composes and runs like a single run. The worst exit code."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
 
-    compose([argument for argument in arguments if not argument.startswith("-") and not _is_choice(argument)])
+    from pipeline.config import RunConfig, validate
+    from pipeline.errors import ProvetuneError
+
+    given = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    _refuse_options(given)
+    _refuse_malformed(given)
+    choices = [_choices(override) for override in given if not override.startswith("hydra")]
+    first = [options[0] for options in choices]
+    outputs = validate(RunConfig, compose(first)).outputs
+    for place, options in enumerate(choices):  # a typo in any choice is told before the first job
+        for option in options[1:]:
+            compose([*first[:place], option, *first[place + 1 :]])
+    codes = [0]
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-    def job(_: DictConfig) -> int:
-        return _run(list(HydraConfig.get().overrides.task))
+    def job(composed: "DictConfig") -> int:
+        overrides = list(HydraConfig.get().overrides.task)
+        print(f"sweep: {' '.join(override.lstrip('+') for override in overrides)}", flush=True)
+        try:
+            codes.append(_execute(plain_values(composed), overrides))
+        except ProvetuneError as error:  # the other jobs still run
+            codes.append(_tell(error))
+        return codes[-1]
 
-    flags = ["-m", "hydra.job.chdir=false", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
-    given = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    sys.argv = [sys.argv[0], *flags, *(part for argument in given for part in expand(argument))]
+    sys.argv = [sys.argv[0], *_sweep_flags(outputs), *(part for argument in given for part in expand(argument))]
     job()
-    return 0
+    return max(codes)
 
 
-def _is_choice(override: str) -> bool:
-    """Whether Hydra expands this override to several jobs, or reads it itself."""
-    return "," in override or "range(" in override or "choice(" in override or override.startswith("hydra")
+def _sweep_flags(outputs: str) -> list[str]:
+    """Hydra's own settings: silent, and its notes of a sweep under the outputs, not in the working folder."""
+    notes = _quote(str(Path(outputs).expanduser() / "sweeps/${now:%Y%m%d-%H%M%S}"))
+    silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    return ["-m", "hydra.job.chdir=false", *silent, f"hydra.sweep.dir={notes}"]
+
+
+def _choices(override: str) -> list[str]:
+    """One override per choice of a sweep's override. Raises ConfigError when Hydra cannot read it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from pipeline.errors import ConfigError
+
+    expanded = expand(override)
+    if len(expanded) > 1:
+        return [override]  # one path, commas and all
+    try:
+        parsed = OverridesParser.create().parse_override(expanded[0])
+    except HydraException as error:
+        raise ConfigError(_explain(error)) from None
+    if not parsed.is_sweep_override():
+        return [override]
+    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]

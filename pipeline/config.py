@@ -133,7 +133,8 @@ def _explain(problem: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "missing":
         return f"{key}: missing; set it in the configuration or on the command line"
     if kind == "value_error":
-        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+        reason = problem.get("ctx", {}).get("error", problem["msg"])
+        return f"{key}: {reason}" if key else str(reason)
     return f"{key}: {value!r} is not allowed: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

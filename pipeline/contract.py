@@ -97,9 +97,12 @@ class Flow:
     model_dtype: str
     attention: str
     trust_remote_code: bool
+    processes: int = 1
     models: dict[str, ModelRef] = field(default_factory=dict)
     datasets: dict[str, Output] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
+    tested: set[str] = field(default_factory=set)
+    """The data sets that have a test split."""
     nodes: list[Node] = field(default_factory=list)
 
     def add(self, node: Node) -> Node:

@@ -1,6 +1,7 @@
 """How a node is started: in the warm child, or on several ranks through torchrun or Accelerate."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -67,7 +68,7 @@ def worker_environment(processes: int = 1) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started here do not hear Ctrl-C, which reaches the whole group: the parent answers it, and ends them."""
+    """Processes started here do not hear Ctrl-C, which reaches the whole group: the parent answers, and ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the mask is inherited
     try:
         yield
@@ -201,10 +202,14 @@ def _end_of_ranks(code: int, folder: Path, failed: Events) -> ProvetuneError:
     own = [event for event in failed if event["rank"] == rank]
     if own or (failed and end > 0):
         return _death(code, folder, own or failed)
-    return StageFailed(f"rank {rank} (process {process}) {_manner(end)}; the others were stopped (logs: {folder}/logs/)")
+    return StageFailed(
+        f"rank {rank} (process {process}) {_manner(end)}; the others were stopped (logs: {folder}/logs/)"
+    )
 
 
 def _manner(code: int) -> str:
-    """How a process ended; signal 9 is often the kernel's, out of memory."""
+    """How a process ended; signal 9 is often the kernel's, out of memory. A worker that cannot log exits with errno."""
+    if code == errno.ENOSPC:
+        return "found no space left on the disk; free some, or set outputs=FOLDER on another disk"
     hint = "; signal 9 often means out of memory: lower batch sizes or max_length" if code == -9 else ""
     return f"was killed by signal {-code}{hint}" if code < 0 else f"ended with code {code} without a word"

@@ -56,7 +56,8 @@ def model_origin(config: ModelConfig, hashes: HashMemory) -> Origin:
         return Origin({"files": _content(files, hashes)}, str(folder.resolve()), files=tuple(files))
     if config.source.startswith("package://") or config.source.endswith(".gguf"):
         file = _gguf_file(config.source)
-        return Origin({"files": _content([file], hashes)}, str(file.resolve()), files=(file,))
+        [[_, digest]] = _content([file], hashes)  # one file: its name does not matter
+        return Origin({"gguf": digest}, str(file.resolve()), files=(file,))
     if not HUB_ID.match(config.source):
         raise ConfigError(
             f"model.source: '{config.source}' is not a folder, a .gguf file or a Hub id (org/name); "

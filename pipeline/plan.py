@@ -85,6 +85,7 @@ def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin]) -> Flow:
         model_dtype=config.model.dtype,
         attention=config.model.attention,
         trust_remote_code=config.model.trust_remote_code,
+        processes=config.launch.processes,
     )
     scratch = config.model.scratch is not None
     if not scratch:
@@ -138,3 +139,5 @@ def _add_data(name: str, config: RunConfig, origin: Origin, flow: Flow) -> None:
     )
     flow.datasets[name] = Output(flow.add(node))
     flow.roles[name] = dataset.role
+    if dataset.role == "eval" or dataset.splits.test > 0:
+        flow.tested.add(name)

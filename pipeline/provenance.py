@@ -50,7 +50,7 @@ def environment(seed: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpus(),
-        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "threads": _threads(),
         "packages": package_versions(),
         "git": _git(),
         "seed": seed,
@@ -68,6 +68,12 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def _threads() -> int:
+    """Threads of a matrix product: OMP_NUM_THREADS (a list of levels: the first counts), else one per core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(asked) if asked.isdecimal() else os.cpu_count() or 1
+
+
 def _cpu_model() -> str:
     """The processor's name as Linux tells it, else as Python does."""
     try:
@@ -82,14 +88,9 @@ def _gpus() -> list[dict[str, str]]:
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
-    if answer.returncode != 0:
-        return []
-    return [
-        dict(zip(("name", "memory", "driver"), line.split(", "), strict=False))
-        for line in answer.stdout.split("\n")
-        if line
-    ]
+    keys = ("name", "memory", "driver")
+    answer = _output_of(query, seconds=10) or ""
+    return [dict(zip(keys, line.split(", "), strict=False)) for line in answer.split("\n") if line]
 
 
 def _git() -> dict[str, Any] | None:
@@ -107,7 +108,13 @@ def _git() -> dict[str, Any] | None:
 
 def _git_output(*arguments: str) -> str | None:
     """What git prints, or None when it refuses."""
-    answer = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, timeout=20, check=False, errors="replace"
-    )
+    return _output_of(["git", *arguments], seconds=20)
+
+
+def _output_of(command: list[str], seconds: float) -> str | None:
+    """What a command prints, or None when it fails or takes too long: provenance never stops a run."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return answer.stdout if answer.returncode == 0 else None

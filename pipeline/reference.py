@@ -93,7 +93,7 @@ def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     if isinstance(default, BaseModel):
-        return "its defaults"
+        return f"`kind: {default.kind}`" if hasattr(default, "kind") else "its defaults"  # pyright: ignore
     if default is None or isinstance(default, bool):
         return f"`{str(default).lower().replace('none', 'null')}`"
     if isinstance(default, str):

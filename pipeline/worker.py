@@ -35,13 +35,13 @@ def run_node(folder: Path, rank: int) -> bool:
     """Run the node of an artifact folder; False when it failed (the event says why, the log has the traceback)."""
     import yaml
 
-    events = EventWriter(folder / "logs" / EVENTS)
     try:
-        with _output_to(folder / "logs" / f"rank{rank}.log"):
+        events = EventWriter(folder / "logs" / EVENTS)
+        with contextlib.closing(events), _output_to(folder / "logs" / f"rank{rank}.log"):
             stage = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
             return _run(stage, folder, rank, events)
-    finally:
-        events.close()
+    except OSError as error:  # not even the log can be written, so the exit code must tell why
+        os._exit(error.errno or 1)
 
 
 def _run(stage: dict[str, Any], folder: Path, rank: int, events: EventWriter) -> bool:

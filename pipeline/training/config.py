@@ -6,6 +6,7 @@ from pydantic import Field
 
 from data_prep.strict import StrictModel
 from pipeline.contract import outside_fingerprint
+from pipeline.errors import ConfigError
 
 
 class NoAdapter(StrictModel):
@@ -77,3 +78,22 @@ class TrainConfig(Recipe):
     """Attention implementation."""
     trust_remote_code: bool
     """Whether code of a Hub model may run."""
+
+
+def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -> tuple[int, int]:
+    """Sequences per device and accumulation steps, so that their product over all devices is the global batch.
+
+    Raises ConfigError when the global batch cannot be divided so.
+    """
+    if batch_size % processes:
+        raise ConfigError(
+            f"batch_size {batch_size} cannot be shared by {processes} processes; make it a multiple of {processes}"
+        )
+    share = batch_size // processes
+    per_device = min(micro_batch_size or share, share)
+    if share % per_device:
+        raise ConfigError(
+            f"micro_batch_size {per_device} does not divide the {share} sequences of a process; "
+            f"choose a divisor of {share}"
+        )
+    return per_device, share // per_device

@@ -13,6 +13,7 @@ from pipeline.cli import compose, expand, options
 from pipeline.config import RunConfig, validate
 from pipeline.contract import identity_of
 from pipeline.errors import ConfigError
+from pipeline.plan import make_plan
 from pipeline.stages.sft.config import SftConfig
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,32 @@ def test_unknown_and_plain_experiment() -> None:
         compose(["+experiment=smok"])
     with pytest.raises(ConfigError, match=r"write \+experiment=NAME, with a plus"):
         compose(["experiment=smoke"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["launch=cpu_ranks", "launch.processes=3"], "stages.sft: batch_size 8 cannot be shared by 3 processes"),
+        (["stages.sft.micro_batch_size=3"], "stages.sft: micro_batch_size 3 does not divide the 8 sequences"),
+        (
+            ["data.sample.splits={train: 0.9, validation: 0.1, test: 0.0}"],
+            "stages.evaluate: no data set has test rows; raise data.NAME.splits.test or add role: eval",
+        ),
+        (["stages.sft.from=dpo"], "stages.sft.from: no model 'dpo'; there are ['base']"),
+        (["stages.sft.dataset=rows"], "stages.sft.dataset: no data set 'rows'; there are ['sample']"),
+        (["stages.evaluate.compare=[base,dpo]"], "stages.evaluate.compare: no model 'dpo' before this stage"),
+        (["stages.evaluate.perplexity=null", "stages.evaluate.generation=null"], "stages.evaluate: perplexity and"),
+        (
+            ["data.sample.lead={field: prompt, max_tokens: 9}"],
+            "data.sample.lead: counts tokens of the model, but a scratch",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_by_the_plan(overrides: list[str], expected: str, tmp_path: Path) -> None:
+    """Before anything runs: a mistake must not wait until the training is over."""
+    with pytest.raises(ConfigError) as caught:
+        make_plan(gate(*overrides, f"outputs={tmp_path}"))
+    assert expected in str(caught.value)
 
 
 def test_the_typo_is_answered_before_anything_heavy_is_imported() -> None:

@@ -88,7 +88,10 @@ def test_a_hub_model_is_pinned_and_trained(hub: tuple[str, list[str]], tmp_path:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["model=someone/absent"], "error: model: no model 'someone/absent' in this folder or on the Hub; check the name"),
+        (
+            ["model=someone/absent"],
+            "error: model: no model 'someone/absent' in this folder or on the Hub; check the name",
+        ),
         ([f"model={REPOSITORY}", "model.revision=v9"], f"error: model.revision: {REPOSITORY} has no revision 'v9'"),
     ],
 )

@@ -179,7 +179,7 @@ def test_a_loss_that_is_no_number_stops_the_stage(smoke: Finished, tmp_path: Pat
 def test_the_global_batch_is_shared_out(
     batch: int, micro: int | None, processes: int, expected: tuple[int, int]
 ) -> None:
-    from pipeline.stages.sft.train import split_batch
+    from pipeline.training.config import split_batch
 
     per_device, accumulation = split_batch(batch, micro, processes)
     assert (per_device, accumulation) == expected
@@ -187,12 +187,12 @@ def test_the_global_batch_is_shared_out(
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    from pipeline.errors import StageFailed
-    from pipeline.stages.sft.train import split_batch
+    from pipeline.errors import ConfigError
+    from pipeline.training.config import split_batch
 
-    with pytest.raises(StageFailed, match="batch_size 8 cannot be shared by 3 processes; make it a multiple of 3"):
+    with pytest.raises(ConfigError, match="batch_size 8 cannot be shared by 3 processes; make it a multiple of 3"):
         split_batch(8, None, 3)
-    with pytest.raises(StageFailed, match="micro_batch_size 3 does not divide the 8 sequences"):
+    with pytest.raises(ConfigError, match="micro_batch_size 3 does not divide the 8 sequences"):
         split_batch(8, 3, 1)
 
 

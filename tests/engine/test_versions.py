@@ -31,11 +31,21 @@ SOURCES = {
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
         PREDICT_VERSION,
-        ["pipeline/stages/evaluate/predict.py", "eval/[!cs]*.py", "eval/measures/*.py", "data_prep/tokens/template.py"],
+        [
+            "pipeline/stages/evaluate/predict.py",
+            *(f"eval/{name}.py" for name in ("loading", "samples", "generation", "predictions", "predict")),
+            "eval/measures/*.py",
+            "data_prep/tokens/template.py",
+        ],
     ),
     "evaluate.compare": (
         COMPARE_VERSION,
-        ["pipeline/stages/evaluate/compare.py", "eval/[cst]*.py", "eval/measures/text.py", "eval/measures/sums.py"],
+        [
+            "pipeline/stages/evaluate/compare.py",
+            *(f"eval/{name}.py" for name in ("compare", "statistics", "tasks")),
+            "eval/measures/text.py",
+            "eval/measures/sums.py",
+        ],
     ),
 }
 

@@ -51,7 +51,7 @@ class EvaluateConfig(StageConfig):
     compare: list[str] | None = Field(default=None, min_length=1)
     """Models by stage name, the baseline first (`base` is the model of the run); without it: base and the newest."""
     datasets: list[str] | None = Field(default=None, min_length=1)
-    """The data sets whose test rows are used; without it, all that have any."""
+    """The data sets whose test rows are used; without it, all that have a test split."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """`auto`: the tokenizer's chat template where it has one."""
     perplexity: PerplexityConfig | None = PerplexityConfig()
@@ -66,7 +66,7 @@ class EvaluateConfig(StageConfig):
     def extend(self, name: str, flow: Flow) -> None:
         """One `predict` node per model and data set, and one `compare` node for each pair with the baseline."""
         names = self.compare or list(dict.fromkeys(["base", flow.newest_model]))
-        datasets = self.datasets or list(flow.datasets)
+        datasets = self.datasets or [dataset for dataset in flow.datasets if dataset in flow.tested]
         self._refuse_unknown(name, names, datasets, flow)
         predictions = {
             model: {dataset: Output(self._predict(name, model, dataset, flow)) for dataset in datasets}
@@ -85,6 +85,15 @@ class EvaluateConfig(StageConfig):
         for dataset in datasets:
             if dataset not in flow.datasets:
                 raise ConfigError(f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}")
+        for dataset in datasets:
+            if dataset not in flow.tested:
+                raise ConfigError(
+                    f"stages.{name}.datasets: '{dataset}' has no test rows; raise data.{dataset}.splits.test"
+                )
+        if not datasets:
+            raise ConfigError(
+                f"stages.{name}: no data set has test rows; raise data.NAME.splits.test or add role: eval"
+            )
         if self.perplexity is None and self.generation is None:
             raise ConfigError(f"stages.{name}: perplexity and generation are both off; switch one on")
 

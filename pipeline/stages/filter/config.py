@@ -29,8 +29,8 @@ class FilterConfig(StageConfig):
             name=name,
             kind="filter",
             version=VERSION,
-            config={**identity_of(self), "datasets": chosen, "roles": {d: flow.roles[d] for d in chosen}},
-            identity={**identity_of(self), "datasets": chosen, "roles": {d: flow.roles[d] for d in chosen}},
+            config={**identity_of(self), "stage": name, "datasets": chosen},
+            identity={**identity_of(self), "datasets": chosen},
             inputs={dataset: flow.datasets[dataset] for dataset in chosen},
         )
         flow.add(node)

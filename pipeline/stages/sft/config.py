@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from data_prep.tokens.config import TokensConfig
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
-from pipeline.training.config import Recipe, TrainConfig
+from pipeline.training.config import Recipe, TrainConfig, split_batch
 
 PREPARE_VERSION = 1
 TRAIN_VERSION = 1
@@ -36,6 +36,10 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
             raise ConfigError(f"stages.{name}.from: no model '{start}'; there are {list(flow.models)}")
         dataset = flow.datasets[flow.dataset_for_training(self.dataset, name)]
         model = flow.models[start]
+        try:
+            split_batch(self.batch_size, self.micro_batch_size, flow.processes)
+        except ConfigError as error:
+            raise ConfigError(f"stages.{name}: {error}") from None
         prepare = flow.add(self._prepare_node(name, model, dataset, flow))
         train = flow.add(self._train_node(name, model, prepare, flow))
         if self.adapter.kind == "none":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import DataError
 from data_prep.progress import Track
 from pipeline.errors import StageFailed
-from pipeline.training.config import LoraAdapter, TrainConfig
+from pipeline.training.config import LoraAdapter, TrainConfig, split_batch
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -138,25 +138,6 @@ def _arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> "SFTConfig
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-
-
-def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """Sequences per device and accumulation steps, so that their product over all devices is the global batch.
-
-    Raises StageFailed when the global batch cannot be divided so.
-    """
-    if batch_size % processes:
-        raise StageFailed(
-            f"batch_size {batch_size} cannot be shared by {processes} processes; make it a multiple of {processes}"
-        )
-    share = batch_size // processes
-    per_device = min(micro_batch_size or share, share)
-    if share % per_device:
-        raise StageFailed(
-            f"micro_batch_size {per_device} does not divide the {share} sequences of a process; "
-            f"choose a divisor of {share}"
-        )
-    return per_device, share // per_device
 
 
 def _world_size() -> int:
