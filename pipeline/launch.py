@@ -61,6 +61,10 @@ def worker_environment(processes: int = 1) -> dict[str, str]:
     environment = KEEP_MEMORY | {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment[PARENT] = str(os.getpid())
+    environment["PYTHONSAFEPATH"] = "1"  # an `eval.py` of the user's in the current folder must not stand in for ours
+    root = Path(__file__).parents[1]
+    if (root / "pyproject.toml").exists():  # a source tree that may not be installed
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return environment

@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.conftest import run_pipeline
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "conf", "data_prep", "eval")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -139,3 +141,13 @@ def test_a_conf_folder_of_the_user_does_not_disturb(tmp_path: Path) -> None:
     (tmp_path / "conf" / "config.yaml").write_text("nothing: ours\n", encoding="utf-8")
     done = call(tmp_path, sys.executable, "-m", "pipeline", "+experiment=smoke", "mode=plan")
     assert done.returncode == 0 and "sft/train" in done.stdout, done.stderr
+
+
+@pytest.mark.end_to_end
+def test_names_of_the_users_own_do_not_stand_in_for_ours(tmp_path: Path) -> None:
+    """A package `conf`, a module `eval.py` and a module `pipeline.py`-like neighbour in the current folder."""
+    (tmp_path / "conf").mkdir()
+    for name in ("conf/__init__.py", "eval.py", "data_prep.py"):
+        (tmp_path / name).write_text("raise ImportError('the user own module')\n", encoding="utf-8")
+    done = run_pipeline(tmp_path / "outputs", "+experiment=smoke", "run=[filter]", cwd=tmp_path)
+    assert done.code == 0, done.err
