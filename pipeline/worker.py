@@ -9,6 +9,7 @@ its end to `logs/events.jsonl`. It dies with its parent: the parent's end closes
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import gc
 import importlib
@@ -76,10 +77,10 @@ _held: IO[str] | None = None
 def _one_line(error: BaseException) -> str:
     """The error's message on one line, with the type's name when it says nothing."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno == 28:
-        return (
-            f"no space left on the disk of {error.filename or 'the outputs folder'}; free some, or set outputs=FOLDER"
-        )
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or "os error 28" in text:  # safetensors words it in its own exception
+        place = getattr(error, "filename", None) or "the outputs folder"
+        return f"no space left on the disk of {place}; free some, or set outputs=FOLDER"
     return text[:500] if text else type(error).__name__
 
 

@@ -47,7 +47,7 @@ def kill_when(outputs: Path, due: Callable[[], bool], whole_group: bool) -> bool
 
 def assert_equal(resumed: Finished, undisturbed: Finished) -> None:
     assert resumed.code == 0, resumed.err
-    for file in ("steps.jsonl", "validation.jsonl", "adapter/adapter_model.safetensors"):
+    for file in ("steps.jsonl", "validation.jsonl", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"):
         mine, theirs = (run.artifact("sft/train") / file for run in (resumed, undisturbed))
         assert mine.read_bytes() == theirs.read_bytes(), file
 

@@ -116,11 +116,9 @@ def test_a_failed_stage_is_reported_and_the_next_run_continues(copied: Path) -> 
 
 
 def test_a_failing_worker_gives_exit_code_4(copied: Path) -> None:
-    failed = run_pipeline(copied, SMOKE, "stages.sft.micro_batch_size=3", "stages.sft.learning_rate=2e-3")
+    failed = run_pipeline(copied, SMOKE, "stages.sft.adapter.target=[nope]")
     assert failed.code == 4
-    assert (
-        "error: sft/train: StageFailed: micro_batch_size 3 does not divide the 8 sequences of a process" in failed.err
-    )
+    assert failed.err.startswith("error: sft/train: ") and "nope" in failed.err and "rank0.log" in failed.err
     assert failed.err.count("\n") == 1
     assert failed.report["run"]["status"] == "failed"
 
@@ -190,7 +188,8 @@ def test_from_another_folder_with_spaces_and_unicode(tmp_path: Path) -> None:
         [*command, "outputs=out ü"], cwd=cwd, capture_output=True, text=True, check=False, timeout=200
     )
     assert again.stdout.count("cached") == 5, again.stdout + again.stderr
-    assert sorted(path.name for path in cwd.iterdir()) == ["my röws.jsonl", "out ü"]
+    left = {path.name for path in cwd.iterdir() if path.name[0] != "."}  # HOME is here: settings of libraries
+    assert left == {"my röws.jsonl", "out ü"}
 
 
 def test_plain_output_is_sparse_and_without_escapes(smoke: Finished) -> None:
@@ -225,7 +224,7 @@ def test_secrets_of_the_environment_are_stored_nowhere(tmp_path: Path, monkeypat
     for name in names:
         monkeypatch.setenv(name, f"planted-{name}-5ecre7")
     done = run_pipeline(tmp_path, *QUICK)
-    failed = run_pipeline(tmp_path, *QUICK, "stages.sft.micro_batch_size=3", "seed=5")
+    failed = run_pipeline(tmp_path, *QUICK, "stages.sft.adapter.target=[nope]")
     assert (done.code, failed.code) == (0, 4), done.err
     for text in (done.out, done.err, failed.out, failed.err):
         assert "5ecre7" not in text

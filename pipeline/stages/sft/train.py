@@ -153,13 +153,17 @@ def _save(trainer: "SFTTrainer", recipe: TrainConfig, inputs: Mapping[str, Path]
     model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)  # pyright: ignore
     if recipe.adapter.kind != "none":
-        _forget_path(folder / "adapter_config.json", inputs["weights"])
+        _make_repeatable(folder, inputs["weights"])
 
 
-def _forget_path(file: Path, weights: Path) -> None:
-    """An adapter names its base by this machine's path; its artifact's fingerprint says the same everywhere."""
+def _make_repeatable(folder: Path, weights: Path) -> None:
+    """PEFT writes this machine's path of the base model, and sets in any order; the same run gives the same bytes."""
+    file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = f"model/{weights.parent.name}"
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    (folder / "README.md").unlink(missing_ok=True)  # a template of a card that says nothing
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
