@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from data_prep.curation.near_dedup.config import NearDedup
 from data_prep.strict import StrictModel
 
 
@@ -88,6 +89,17 @@ class Length(StrictModel):
         return self
 
 
+class NearDedupStep(NearDedup):
+    """Remove rows that nearly repeat a row which is kept: LSH proposes, the exact similarity decides."""
+
+    on: Literal["row", "prompt", "completion"] = "row"
+    """The text that is compared; of a text row always the text."""
+
+    keep: Literal["longest", "first"] = "longest"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Which of near-equal rows is kept, after those that pass the other steps and those of the test split: the longest,
+    or the first by id."""
+
+
 class CurationSteps(StrictModel):
     """The steps in their order; null switches a step off."""
 
@@ -96,6 +108,9 @@ class CurationSteps(StrictModel):
 
     exact_dedup: ExactDedup | None = ExactDedup()
     """Repeated rows."""
+
+    near_dedup: NearDedupStep | None = None
+    """Nearly repeated rows; off unless asked for: `near_dedup: {}`."""
 
     language: Language | None = Language()
     """Rows in other languages."""

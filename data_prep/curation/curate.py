@@ -38,6 +38,7 @@ def curate(folders: dict[str, Path], steps: CurationSteps, out: Path, track: Tra
         stats = read_stats(folder)
         funnel[name] = _intake(stats, len(judged)) + _funnel(judged, names)
         kept = {split: [each.row for each in judged if each.split == split and not each.reasons] for split in SPLITS}
+        _sound_alarm(funnel[name], len(judged), steps)
         _check_left(name, judged, funnel[name])
         for split, part in kept.items():
             write_rows(out / name, split, part)
@@ -74,6 +75,14 @@ def _funnel(judged: list[Judgement], names: list[str]) -> Funnel:
         failing = sum(step in each.reasons for each in judged)
         funnel.append({"step": step, "rows": left, "dropped": dropped, "failing": failing})
     return funnel
+
+
+def _sound_alarm(funnel: Funnel, rows: int, steps: CurationSteps) -> None:
+    """Note in the funnel that near-deduplication took more of the data set than it should."""
+    allowed = steps.near_dedup.alarm_share * rows if steps.near_dedup else rows
+    for entry in funnel:
+        if entry["step"] == "near_dedup" and entry["failing"] > allowed:
+            entry["alarm"] = f"near_dedup speaks against {entry['failing']} of {rows} rows; look at the ledger"
 
 
 def _check_left(name: str, judged: list[Judgement], funnel: Funnel) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.curation.config import CurationSteps, Empty, ExactDedup, Language, Length
+from data_prep.curation.config import CurationSteps, Empty, ExactDedup, Language, Length, NearDedupStep
 from data_prep.progress import Track, silent
 from data_prep.rows import Row, completion_text, prompt_text, shape_of
 from data_prep.splits import prompt_side
@@ -53,6 +53,8 @@ def judge(rows: Iterable[tuple[str, Row]], steps: CurationSteps, title: str, tra
     # Last, because of equal prompts the one to keep is one that the other steps keep.
     if steps.exact_dedup:
         mark_duplicates(judged, steps.exact_dedup)
+    if steps.near_dedup:
+        mark_near_duplicates(judged, steps.near_dedup, track)
     return judged
 
 
@@ -108,6 +110,26 @@ def mark_duplicates(judged: list[Judgement], step: ExactDedup) -> None:
         for other in others:
             other.duplicate_of = first.row["id"]
             other.reasons["exact_dedup"] = f"repeats the {step.on} of {first.row['id']}"
+
+
+def mark_near_duplicates(judged: list[Judgement], step: NearDedupStep, track: Track = silent) -> None:
+    """Give every row that nearly repeats a kept row a reason with the exact similarity and that row's id."""
+    from data_prep.curation.near_dedup.find import find_near_duplicates
+
+    texts = ["\n".join(each.parts.values()) if step.on == "row" else each.parts.get(step.on, "") for each in judged]
+    texts = [text or each.parts.get("text", "") for text, each in zip(texts, judged, strict=True)]
+    measure = [-len(text) if step.keep == "longest" else 0 for text in texts]
+    keys = [
+        (bool(each.reasons), KEEP_FIRST.index(each.split), size, each.row["id"])
+        for each, size in zip(judged, measure, strict=True)
+    ]
+    found = find_near_duplicates(texts, step.model_copy(update={"keep": "key"}), keys, track)
+    for row, each in enumerate(judged):
+        repeated = found.of(row)
+        if repeated is not None and "exact_dedup" not in each.reasons:
+            witness, similarity = judged[repeated[0]].row["id"], repeated[1]
+            each.duplicate_of = witness
+            each.reasons["near_dedup"] = f"similarity {similarity:.2f} of the {step.on} to {witness}"
 
 
 def _language_reason(judged: Judgement, step: Language, detect: Detect) -> str | None:

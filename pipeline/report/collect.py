@@ -211,6 +211,10 @@ def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> li
     git = manifest["environment"]["git"]
     if git and git["dirty"]:
         warnings.append("The work tree held changes that are not committed: the commit alone does not give this run.")
+    for result in made.values():
+        if result.node.kind == "filter":
+            for name, funnel in read_json(result.artifact.folder / "funnel.json").items():
+                warnings += [f"{name}: {entry['alarm']}." for entry in funnel if "alarm" in entry]
     now = manifest["environment"]["packages"]
     for result in made.values():
         then = result.done["packages"]

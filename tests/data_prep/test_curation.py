@@ -1,6 +1,7 @@
 """What each filter step drops and keeps, and that the ledger and the funnel tell all of it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,44 @@ def test_settings_that_would_drop_every_row_are_refused() -> None:
         CurationSteps.model_validate({"language": {"allow": ["English"]}})
     with pytest.raises(ValueError, match=r"min_text_words \(9\) is above max_text_words \(3\); lower the minimum"):
         CurationSteps.model_validate({"length": {"min_text_words": 9, "max_text_words": 3}})
+
+
+WORDS = "the council said that the bridge over the river will close for six weeks while engineers replace its deck"
+PAIRS = {"words": 2, "threshold": 0.7}
+
+
+def near(id: str, text: str, **more: str) -> dict[str, str]:
+    return {"id": id, "source": "d", "prompt": text, "completion": "A bridge closes.", **more}
+
+
+def test_near_dedup_names_a_kept_row_and_protects_the_test_split() -> None:
+    """The training row goes although it is longer; its reason names the test row and the exact similarity."""
+    rows = [
+        ("train", near("a", f"{WORDS} and its rails today")),
+        ("test", near("b", f"{WORDS} and its rails")),
+        ("train", near("c", "Another story, about a market that moved to the old station hall in spring.")),
+    ]
+    judged = judge(rows, steps(near_dedup=PAIRS), "t")
+    kept = {each.row["id"] for each in judged if not each.reasons}
+    assert kept == {"b", "c"}
+    assert judged[0].duplicate_of == "b"
+    assert re.fullmatch(r"similarity 0\.[89]\d of the row to b", judged[0].reasons["near_dedup"])
+
+
+def test_a_near_duplicate_of_a_dropped_row_is_kept() -> None:
+    """What another step drops must not take its neighbours with it."""
+    broken = near("a", f"{WORDS} and its rails today too", completion="")
+    judged = judge(
+        [("train", broken), ("train", near("b", WORDS))], steps(near_dedup={"on": "prompt", **PAIRS}, empty={}), "t"
+    )
+    assert judged[1].reasons == {}
+    assert set(judged[0].reasons) == {"empty", "near_dedup"}
+
+
+def test_an_alarm_when_near_dedup_takes_most_of_a_data_set(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in", "train", [near(f"r{n}", f"{WORDS} and its rails number {n}") for n in range(9)])
+    funnel = curate({"d": tmp_path / "in"}, steps(near_dedup={"alarm_share": 0.5, **PAIRS}), tmp_path / "out")[
+        "funnel"
+    ]["d"]
+    (entry,) = (entry for entry in funnel if entry["step"] == "near_dedup")
+    assert entry["rows"] == 1 and entry["alarm"] == "near_dedup speaks against 8 of 9 rows; look at the ledger"
