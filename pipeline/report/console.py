@@ -17,6 +17,7 @@ from pipeline.report.schema import Report
 from pipeline.report.story import not_measured
 
 _WIDTH = 100
+_NOTE = "A verdict also needs a p value that survives Holm's correction for the number of metrics."
 _STYLES = {"better": "bold green", "worse": "bold red", "unsure": "bold"}
 _MARKS = {"better": "▲", "worse": "▼", "unsure": "?"}
 
@@ -42,6 +43,7 @@ def console_summary(report: Mapping[str, Any], page: Path | None = None) -> _Nar
     parts: list[Any] = [Text(verdict_line(parsed), style=style)]
     for name, rows in metric_rows(parsed).items():
         parts.append(Padding(_table(name, rows, confidence(parsed)), (1, 0, 0, 0)))
+        parts.append(Text(_NOTE, style="dim"))
     if page is not None:
         parts.append(Padding(Text.assemble("Report  ", (visible(str(page)), "bold"), overflow="fold"), (1, 0, 0, 0)))
     return _Narrow(Group(*parts))
