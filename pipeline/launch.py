@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def worker_environment(processes: int = 1) -> dict[str, str]:
     environment[PARENT] = str(os.getpid())
     environment["PYTHONSAFEPATH"] = "1"  # an `eval.py` of the user's in the current folder must not stand in for ours
     root = Path(__file__).parents[1]
-    if (root / "pyproject.toml").exists():  # a source tree that may not be installed
+    if str(root) != sysconfig.get_path("purelib"):  # a source tree, which may not be installed
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
