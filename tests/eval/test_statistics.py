@@ -135,4 +135,4 @@ def test_ten_thousand_resamples_of_a_thousand_rows_are_fast() -> None:
     rows = generator.normal(0, 1, (1000, 2))
     start = time.process_time()
     resample(rows, rows + 0.1, StatisticsConfig())
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 20  # a guard against loops in Python; it takes 0.2 s
