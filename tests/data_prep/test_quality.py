@@ -123,6 +123,7 @@ def real_documents() -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_decisions_equal_datatroves_on_real_documents(peer: dict[str, Any]) -> None:
     texts = real_documents()
     if not texts:
@@ -214,6 +215,7 @@ def test_lines_are_pythons(texts: list[str]) -> None:
         assert [lines[a:b] for a, b in zip(bounds, bounds[1:], strict=False)] == [expected(text) for text in texts]
 
 
+@pytest.mark.slow
 def test_space_and_line_breaks_are_pythons() -> None:
     for code, kind in enumerate(kinds().tolist()):
         assert IS_SPACE[kind] == chr(code).isspace()
