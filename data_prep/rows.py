@@ -1,7 +1,9 @@
 """Canonical rows and the dataset folder that stages hand to each other.
 
-A row is one JSON object with `id`, `source` and one shape: text `{text}`, prompt/completion `{prompt, completion}` or
-chat `{messages[, tools]}`. A dataset folder holds `train.jsonl`, `validation.jsonl`, `test.jsonl` and `stats.json`.
+A row is one JSON object with `id`, `source` and one shape: text `{text[, label]}`, prompt/completion
+`{prompt, completion[, label]}`, chat `{messages[, tools]}` or preference `{prompt, chosen, rejected[, tools]}`, whose three
+sides are all texts or all lists of messages. `meta` holds columns that are carried along and never trained on (a URL, a
+licence). A dataset folder holds `train.jsonl`, `validation.jsonl`, `test.jsonl` and `stats.json`.
 """
 
 import json
@@ -13,7 +15,7 @@ from typing import Any, Literal
 from data_prep.errors import DataError
 
 Row = dict[str, Any]
-Shape = Literal["text", "prompt_completion", "chat"]
+Shape = Literal["text", "prompt_completion", "chat", "preference"]
 
 SPLITS = ("train", "validation", "test")
 STATS = "stats.json"
@@ -23,25 +25,46 @@ def shape_of(row: Row) -> Shape:
     """The shape of a canonical row; DataError when it has none."""
     if "messages" in row:
         return "chat"
+    if "chosen" in row and "rejected" in row:
+        return "preference"
     if "prompt" in row and "completion" in row:
         return "prompt_completion"
     if "text" in row:
         return "text"
-    raise DataError(f"row {row.get('id')}: has neither messages, prompt and completion, nor text; load the data again")
+    needed = "messages, prompt and completion, prompt with chosen and rejected, nor text"
+    raise DataError(f"row {row.get('id')}: has neither {needed}; load the data again")
 
 
 def prompt_text(row: Row) -> str:
     """What the model is given, as plain text: the prompt, or the other turns of a chat; of a text row: ""."""
     if shape_of(row) == "chat":
         return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] != "assistant")
-    return row.get("prompt", "")
+    return text_of(row.get("prompt", ""))
 
 
 def completion_text(row: Row) -> str:
-    """What the model learns to answer, as plain text: the completion, or the assistant's turns; of a text row: ""."""
+    """What the model learns to answer, as plain text: the completion, the assistant's turns, or the chosen side.
+
+    Of a text row: "".
+    """
     if shape_of(row) == "chat":
         return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
-    return row.get("completion", "")
+    return text_of(row.get("chosen", row.get("completion", "")))
+
+
+def parts_of(row: Row) -> dict[str, str]:
+    """The texts of a row that filters look at: `text`; `prompt` and `completion`; or `prompt`, `chosen`, `rejected`."""
+    shape = shape_of(row)
+    if shape == "text":
+        return {"text": row["text"]}
+    if shape == "preference":
+        return {side: text_of(row[side]) for side in ("prompt", "chosen", "rejected")}
+    return {"prompt": prompt_text(row), "completion": completion_text(row)}
+
+
+def text_of(side: str | list[dict[str, Any]]) -> str:
+    """One side of a row as plain text: itself, or the contents of its messages, one per line."""
+    return side if isinstance(side, str) else "\n".join(turn["content"] for turn in side)
 
 
 def read_rows(folder: Path, split: str) -> list[Row]:
