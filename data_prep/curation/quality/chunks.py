@@ -32,6 +32,7 @@ _PREFIX = _AFFIX | frozenset("§%=" + _CURRENCY)
 _BEFORE_FULL_STOP = frozenset("0123456789%²-+|" + _PUNCTUATION + _QUOTES)
 _LONGEST_UNIT = max(map(len, _UNITS))
 _UNIT_SET = frozenset(_UNITS)
+_UNIT_ENDS = frozenset(unit[-1] for unit in _UNITS) | frozenset(_CURRENCY + "+")
 _DIGITS = frozenset("0123456789")
 _MINUS_OR_DIGIT = _DIGITS | {"-"}
 _QUOTE_SET = frozenset(_QUOTES)
@@ -153,10 +154,12 @@ def _is_capital(character: str) -> bool:
 
 def _unit_length(chunk: str, low: int, high: int) -> int:
     """Of "5km": 2. Units, currencies and "+" count only right after a digit."""
-    for start in range(max(low + 1, high - _LONGEST_UNIT), high):
-        tail = chunk[start:high]
-        if chunk[start - 1] in _DIGITS and (tail in _UNIT_SET or tail == "+" or (len(tail) == 1 and tail in _CURRENCY)):
-            return high - start
+    if chunk[high - 1] not in _UNIT_ENDS:
+        return 0
+    for start in range(high - 1, max(low, high - _LONGEST_UNIT - 1), -1):
+        if chunk[start - 1] in _DIGITS:  # no unit holds a digit: the last one decides
+            tail = chunk[start:high]
+            return high - start if tail in _UNIT_SET or tail == "+" or (len(tail) == 1 and tail in _CURRENCY) else 0
     return 0
 
 

@@ -15,6 +15,7 @@ from data_prep.curation.quality.config import Quality
 from data_prep.curation.quality.fineweb import measure_fineweb
 from data_prep.curation.quality.gopher import measure_gopher
 from data_prep.curation.quality.lexicon import Lexicon
+from data_prep.curation.quality.lines import lines_of, segments_of
 from data_prep.curation.quality.repetition import measure_repetition
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
@@ -23,7 +24,7 @@ from data_prep.rows import Shape
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_CHARACTERS = 2_000_000
+BATCH_CHARACTERS = 250_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def judge_quality(texts: Sequence[str], config: Quality, track: Track = silent) 
 def measure(texts: Sequence[str], config: Quality, track: Track = silent, lexicon: Lexicon | None = None) -> "pa.Table":
     """One row per text, one column per measure of the families that are switched on. NaN: there was nothing to measure.
 
-    Flat in memory but for the table: texts are tokenised about two million characters at a time. A `lexicon` that is
+    Flat in memory but for the table: texts are tokenised about 250,000 characters at a time, which fits in a processor's cache. A `lexicon` that is
     kept from call to call saves looking at common words again; it never changes a measure.
     """
     import pyarrow as pa
@@ -143,14 +144,16 @@ def _fineweb_rules(config: Quality) -> _Limits:
 
 def _measure(batch: Batch, config: Quality, lexicon: Lexicon) -> dict[str, np.ndarray]:
     measures: dict[str, np.ndarray] = {"characters": batch.characters}
-    if config.gopher_quality:
-        measures |= measure_gopher(batch)
-    if config.gopher_repetition:
-        measures |= measure_repetition(batch)
-    if config.c4:
-        measures |= measure_c4(batch, config.c4, lexicon)
-    if config.fineweb:
-        measures |= measure_fineweb(batch, config.fineweb)
+    lines = lines_of(batch) if config.gopher_quality or config.c4 else None
+    segments = segments_of(batch) if config.gopher_repetition or config.fineweb else None
+    if config.gopher_quality and lines:
+        measures |= measure_gopher(batch, lines)
+    if config.gopher_repetition and segments:
+        measures |= measure_repetition(batch, segments)
+    if config.c4 and lines:
+        measures |= measure_c4(batch, lines, config.c4, lexicon)
+    if config.fineweb and segments:
+        measures |= measure_fineweb(batch, segments, config.fineweb)
     return measures
 
 
