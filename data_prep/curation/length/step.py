@@ -27,7 +27,7 @@ class LengthStep:
         self._config = config
 
     def columns(self) -> "Mapping[str, pa.DataType]":
-        """Words of each part; null for a part that the row does not have. `length_tool_call`: an answer calls a tool."""
+        """Words of each part, null where the row has no such part; `length_tool_call`: an answer calls a tool."""
         import pyarrow as pa
 
         return {f"length_{part}_words": pa.int64() for part in LIMITED_BY} | {"length_tool_call": pa.bool_()}

@@ -24,15 +24,15 @@ km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft
 hPa Pa mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г
 мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тб US$ C$ A$
 """
-_UNITS = _UNITS_TEXT.split()
+UNITS = _UNITS_TEXT.split()
 _SYMBOL_RANGES = ((0xA6, 0x3400), (0x4DC0, 0x4E00), (0xA490, 0xAB00), (0xFDFD, 0x10000), (0x1D000, 0x1FB00))
 
 _AFFIX = frozenset(_PUNCTUATION + _QUOTES + "—–")
 _PREFIX = _AFFIX | frozenset("§%=" + _CURRENCY)
 _BEFORE_FULL_STOP = frozenset("0123456789%²-+|" + _PUNCTUATION + _QUOTES)
-_LONGEST_UNIT = max(map(len, _UNITS))
-_UNIT_SET = frozenset(_UNITS)
-_UNIT_ENDS = frozenset(unit[-1] for unit in _UNITS) | frozenset(_CURRENCY + "+")
+_LONGEST_UNIT = max(map(len, UNITS))
+_UNIT_SET = frozenset(UNITS)
+_UNIT_ENDS = frozenset(unit[-1] for unit in UNITS) | frozenset(_CURRENCY + "+")
 _DIGITS = frozenset("0123456789")
 _MINUS_OR_DIGIT = _DIGITS | {"-"}
 _QUOTE_SET = frozenset(_QUOTES)

@@ -7,7 +7,7 @@ from data_prep.curation.quality.hashing import BASE, Hashes, Ints, finished, mix
 from data_prep.curation.quality.lines import NEWLINE, Segments, paragraphs, repeated
 
 TOP, DUPLICATE = range(2, 5), range(5, 11)
-PREFIXES = (24, 16, 8)
+PREFIX = 24
 _LIMIT = 1 << 32
 
 
@@ -107,10 +107,10 @@ def _duplicates(batch: Batch, document: Ints, salt: Hashes) -> list[Ints]:
 def _candidates(batch: Batch, salt: Hashes) -> Ints:
     """The words that may begin a repeated n-gram of DUPLICATE words: the next 24 bytes stand twice in the document.
 
-    Spaces do not count, as in the comparison itself. Where the shortest n-gram has less than 24 bytes, 16 are enough to
-    be looked at, and so on down to 0: a repetition of it begins with as many bytes and an n-gram as short as itself.
+    Spaces do not count, as in the comparison itself. 8 bytes are compared first, then 16 of what is left. An n-gram that
+    is shorter than what is compared stays: its repetition is as short, and stays too.
     """
-    visible = np.zeros(len(batch.joined) + PREFIXES[0], np.uint8)
+    visible = np.zeros(len(batch.joined) + PREFIX, np.uint8)
     written = np.frombuffer(batch.joined, np.uint8).compress(~batch.is_space)
     visible[: len(written)] = written
     loads = unaligned(visible)
@@ -118,17 +118,15 @@ def _candidates(batch: Batch, salt: Hashes) -> Ints:
     np.cumsum(batch.lexicon.bytes.values.take(batch.places), out=offsets[1:])
     n = DUPLICATE.start
     sizes = offsets[n:] - offsets[:-n]
-    found = np.zeros(len(batch.places), np.bool_)
-    chosen, at = np.arange(len(sizes)), offsets[: len(sizes)]
-    for prefix in PREFIXES:
-        keys = salt.take(chosen)
-        for step in range(0, prefix, 8):
-            keys += loads[at + step] * np.uint64(pow(BASE, step + 1, 1 << 64))
-        found[chosen.take(equals(keys)[0])] = True
-        chosen = np.flatnonzero(sizes < prefix)
-        at = offsets.take(chosen)
-    found[chosen] = True
-    return np.flatnonzero(found)
+    keys, at = salt[: len(sizes)], offsets[: len(sizes)]
+    chosen = np.arange(len(sizes))
+    for step in range(0, PREFIX, 8):
+        keys = keys + loads[at + step] * np.uint64(pow(BASE, step + 1, 1 << 64))
+        stays = sizes < step + 8
+        stays[equals(keys)[0]] = True
+        stays = np.flatnonzero(stays)
+        chosen, keys, at, sizes = chosen.take(stays), keys.take(stays), at.take(stays), sizes.take(stays)
+    return chosen
 
 
 def _from_the_left(places: Ints, order: Ints, groups: Ints, document: Ints, n: int) -> Ints:
