@@ -1,9 +1,9 @@
 """Splits many runs of non-space characters into words at once: runs of one shape are divided at the same places.
 
-The shape of a run has `q` for every small, `Q` for every capital ASCII letter, `4` for every digit, and no more than two
-equal ones of these in a row; all else is itself. `split_chunk` looks at letters and digits only as such, except in
-special words (don't, Mr., :D), web addresses, units after a digit and US$; runs that may hold one of those are their
-own shape. So split_chunk is called once per shape, and the tests compare both on all runs of real documents.
+The shape of a run has `q` for every small, `Q` for every capital ASCII letter, `4` for every digit, and no more than
+two equal ones of these in a row; all else is itself. `split_chunk` looks at letters and digits only as such, except
+in special words (don't, Mr., :D), web addresses, units after a digit and US$; runs that may hold one of those are
+their own shape. So split_chunk is called once per shape, and the tests compare both on all runs of real documents.
 """
 
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ def shapes_of(runs: Runs) -> Shapes:
 
 
 def _own_shapes(runs: Runs, owners: Ints) -> tuple[Flags, Ints]:
-    """[R] flags of the runs that are their own shape, and the bytes of the letter s after an apostrophe, which stays."""
+    """[R] flags of the runs that are their own shape, and where a letter s stands after an apostrophe: it stays."""
     flat = runs.flat
     here, after = flat[:-1], flat[1:]
     divides = (here == FULL_STOP) & _IS_LETTER_OR_BEYOND.take(after)
@@ -146,7 +146,7 @@ def _context_keys(hashes: Hashes, before: Bytes, behind: Bytes) -> Iterator[Hash
 
 @cache
 def _special_cores() -> tuple[Hashes, Hashes]:
-    """Hashes of the longest part of letters and digits of every special word, alone and with its neighbours in the word.
+    """Hashes of the longest part of letters and digits of each special word, alone and with its neighbours there.
 
     A run without any of these holds no special word, but those of signs only and those of the letter s after an
     apostrophe, which are themselves in every shape.
