@@ -63,12 +63,6 @@ class CurateCommand(StrictModel):
         """`against=FILE` is short for `against.NAME.source=FILE`, named after the file."""
         return {Path(against).name.partition(".")[0]: {"source": against}} if isinstance(against, str) else against
 
-    @field_validator("engine", mode="before")
-    @classmethod
-    def engine_by_name(cls, engine: Any) -> Any:
-        """`engine=ray` is short for `engine.kind=ray`."""
-        return {"kind": engine} if isinstance(engine, str) else engine
-
 
 def run(words: list[str], settings: dict[str, Any]) -> None:
     """Curate the files of `input` into the folder `output`."""

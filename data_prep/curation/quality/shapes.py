@@ -103,6 +103,7 @@ def _own_shapes(runs: Runs, owners: Ints) -> tuple[Flags, Ints]:
     here, after = flat[:-1], flat[1:]
     divides = (here == FULL_STOP) & _IS_LETTER_OR_BEYOND.take(after)
     divides |= _IS_LETTER.take(here) & (after == DOLLAR)
+    divides |= _IS_DIGIT.take(here) & (after >= 0x80)
     own = np.zeros(len(runs.starts), np.bool_)
     own[owners[np.flatnonzero(divides)]] = True
     decimals = np.flatnonzero((here == FULL_STOP) & _IS_DIGIT.take(after))

@@ -56,7 +56,6 @@ def program(tmp_path: Path, address: str | None, seconds: float) -> subprocess.P
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {
         "PYTHONPATH": str(Path(__file__).parents[3]),
-        "TMPDIR": str(tmp_path) if len(str(tmp_path)) < 24 else "/tmp",
     }
     return subprocess.Popen(
         [sys.executable, str(script)],
