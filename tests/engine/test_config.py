@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline.stages as stages
-from data_prep.curation.config import Length
+from data_prep.curation.config import CurationSteps, Length
 from pipeline.cli import compose, expand, options
 from pipeline.config import RunConfig, validate
 from pipeline.contract import identity_of
@@ -194,8 +194,9 @@ def test_every_field_is_read_somewhere() -> None:
         seen.add(model)
         for name, info in model.model_fields.items():
             assert info.description, f"{model.__name__}.{name} has no docstring"
-            by_side = model is Length  # read as f"min_{side}_words"; tests/data_prep/test_curation.py moves each limit
-            assert name in read or by_side, f"{model.__name__}.{name} is read nowhere"
+            # Read by getattr: f"min_{side}_words" (tests/data_prep/test_curation.py moves each limit), and each step.
+            by_name = model in (Length, CurationSteps)
+            assert name in read or by_name, f"{model.__name__}.{name} is read nowhere"
             todo += models_in(info.annotation)
     assert len(seen) > 12
 

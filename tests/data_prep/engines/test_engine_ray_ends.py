@@ -112,7 +112,7 @@ def test_our_own_cluster_is_silent_and_leaves_nothing(tmp_path: Path, short: Pat
     assert len(family) > 4 and len(list(short.iterdir())) == 1
     said, _ = child.communicate(timeout=120)
     assert (child.returncode, said) == (0, b"")
-    assert [one for one in family if one.is_running()] == []
+    assert psutil.wait_procs(family, timeout=10)[1] == []
     assert list(short.iterdir()) == []
 
 
