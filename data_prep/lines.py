@@ -32,14 +32,13 @@ def read_txt(stream: BinaryIO, label: str, limit: int) -> Iterator[Record]:
 
 def read_csv(stream: BinaryIO, label: str, limit: int, delimiter: str = ",") -> Iterator[Record]:
     """Rows under a header; a quoted field may hold line ends."""
-    csv.field_size_limit(max(limit, csv.field_size_limit()))  # of the whole process: others may need theirs
     rows = csv.reader(_csv_lines(stream, limit), delimiter=delimiter, strict=True)
-    header = next(rows, [])
+    header = _next(rows, limit, [])
     if len(set(header)) < len(header):
         raise DataError(f"{label}:1: the header repeats a column name ({', '.join(header)}); rename it")
     while True:
         try:
-            fields = next(rows)
+            fields = _next(rows, limit)
         except StopIteration:
             return
         except csv.Error as error:
@@ -50,6 +49,15 @@ def read_csv(stream: BinaryIO, label: str, limit: int, delimiter: str = ",") -> 
             continue
         if fields:
             yield _csv_record(fields, header, label, rows.line_num, limit)
+
+
+def _next(rows: Iterator[list[str]], limit: int, *default: list[str]) -> list[str]:
+    """The next row, its fields at most `limit` characters long; the limit is the whole process's and is given back."""
+    before = csv.field_size_limit(limit)
+    try:
+        return next(rows, *default)
+    finally:
+        csv.field_size_limit(before)
 
 
 def read_tsv(stream: BinaryIO, label: str, limit: int) -> Iterator[Record]:
