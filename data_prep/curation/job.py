@@ -157,7 +157,7 @@ class Texts(Sequence[str]):
         self._files = [shard / "rows.jsonl" for shard in shards]
         self._offsets = [np.load(shard / "lines.npy", mmap_mode="r") for shard in shards]
         self._first = np.concatenate(([0], np.cumsum([len(offsets) - 1 for offsets in self._offsets])))
-        self._on = on
+        self._on: On = on
 
     def __len__(self) -> int:
         return int(self._first[-1])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_quality_reference import FAMILIES, PROSE, datatrove_filters, differing, only
+from test_quality_reference import FAMILIES, PROSE, datatrove_filters, differing, only, words_of
 from test_quality_words import same
 
 from data_prep.curation.quality.config import C4, FineWeb, GopherQuality, GopherRepetition, Quality
@@ -61,8 +61,7 @@ def test_repeated_ngrams_are_datatroves(texts: list[str]) -> None:
     module = pytest.importorskip("datatrove.pipeline.filters.gopher_repetition_filter")
     found = measure(texts, only("gopher_repetition")).to_pylist()
     for text, row in zip(texts, found, strict=True):
-        words = text.replace("a.", "a .").split()  # as spaCy splits "a." only after other letters, it stays: see below
-        words = [word for word in text.split()] if text else words
+        words = words_of(text)
         for n in range(2, 11):
             name = f"quality_top_{n}gram" if n < 5 else f"quality_duplicate_{n}gram"
             grams = module.get_n_grams(words, n)
@@ -101,7 +100,9 @@ def test_new_limits_need_no_new_measurement() -> None:
 def test_measures_do_not_depend_on_batches_or_on_what_the_lexicon_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     lexicon = Lexicon()
     together = measure(synthetic(), Quality(), lexicon=lexicon)
-    assert same(measure(synthetic()[::-1], Quality(), lexicon=lexicon).take(range(len(synthetic()))[::-1]), together)
+    assert same(
+        measure(synthetic()[::-1], Quality(), lexicon=lexicon).take(list(range(len(synthetic())))[::-1]), together
+    )
     for row, text in enumerate(synthetic()):
         assert same(measure([text], Quality()), together.slice(row, 1)), row
     monkeypatch.setattr("data_prep.curation.quality.judge.BATCH_CHARACTERS", 500)

