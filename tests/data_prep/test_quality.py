@@ -34,7 +34,7 @@ def synthetic() -> list[str]:
         PROSE.replace("\n", "\r\n"), PROSE.replace(". ", ".\u2028"), PROSE.replace(".", "[1]."), "\n" + PROSE + "\n",
         "\n\n\n" + PROSE + "\n\n\n" + PROSE + "\n \n", PROSE.replace(" ", "\u00a0"), "a b c d e " * 30 + PROSE,
         "Use cookies to go on, please.\n" + PROSE, "JavaScript is off in this browser.\n" + PROSE, "\n" * 9, "\r",
-        "Our Privacy  Policy is new.\n" + PROSE, "Our Privacy Policy is new.\n" * 4, "Co\u212aie use coo\u212aies.\n" * 5,
+        "Our Privacy  Policy is new.\n" + PROSE, "Our Privacy Policy is new.\n" * 4, "Use coo\u212aies or not.\n" * 5,
         "one two three four five six one two three four five six seven. " * 3, "some thing something some thing " * 9,
         "a bc ab c a bc ab c d e f g h i j ab c a bc " * 5, PROSE.replace("the", "the…"), "…\n" * 30 + PROSE,
     ]  # fmt: skip

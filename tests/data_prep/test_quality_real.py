@@ -73,7 +73,8 @@ HOSTILE = {
     "punctuation": "!?.,;:-()[]{}\"'" * (MILLION // 15), "combining": "a" + "\u0301" * (MILLION // 2),
     "sentences": "a." * (MILLION // 2), "infixes": "a-" * (MILLION // 2), "smileys": ":)" * (MILLION // 2),
     "possessives": "'s" * (MILLION // 2), "lines": "a\n" * (MILLION // 2), "citations": "[1] " * (MILLION // 4),
-    "address": "http://" + "a." * (MILLION // 2), "mail": "@:" * (MILLION // 2), "lone surrogates": "\ud800" * (MILLION // 3),
+    "address": "http://" + "a." * (MILLION // 2), "mail": "@:" * (MILLION // 2), 
+    "lone surrogates": "\ud800" * (MILLION // 3),
     "distinct": " ".join(f"a.b{number}" for number in range(MILLION // 9)), "nul": "\0" * MILLION,
 }  # fmt: skip
 

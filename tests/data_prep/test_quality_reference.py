@@ -1,4 +1,4 @@
-"""The reference of the quality rules: datatrove's filters on spaCy's words, which a committed file holds to spaCy itself.
+"""The reference of the quality rules: datatrove's filters on spaCy's words, which a committed file holds to spaCy.
 
 spaCy clashes with our pins, so the filters are given the words of `split_chunk` and sentences counted word by word.
 The file was made by spaCy 3.8 from sentences written for this test.
