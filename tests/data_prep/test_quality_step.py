@@ -20,7 +20,8 @@ CHAT = {
 CODE = {
     "id": "code", "source": "s", "prompt": "Write a class for points.",
     "completion": "class Point:\n    def __init__(self, x, y):\n        self.x = x\n        self.y = y\n\n"
-    "    def move(self, x, y):\n        self.x += x\n        self.y += y\n\n    def __eq__(self, other):\n        return self.x == other.x",
+    "    def move(self, x, y):\n        self.x += x\n        self.y += y\n\n    def __eq__(self, other):\n"
+    "        return self.x == other.x",
 }  # fmt: skip
 MATHS = {
     "id": "maths", "source": "s", "prompt": "Janet has 16 eggs, eats 3 and bakes with 4. How many are left?",

@@ -118,9 +118,8 @@ def tokenise(texts: Sequence[str], lexicon: Lexicon) -> Batch:
     buffer = np.frombuffer(joined, np.uint8)
     kinds = byte_kinds(joined)
     space = np.frombuffer((joined if kinds is buffer else kinds.tobytes()).translate(SPACES), np.bool_)
-    edges = np.flatnonzero(space[1:] != space[:-1])
-    edges += 1
-    run_starts, run_ends = np.ascontiguousarray(edges[::2]), np.ascontiguousarray(edges[1::2])
+    run_starts = np.flatnonzero(space[:-1] > space[1:]) + 1
+    run_ends = np.flatnonzero(space[:-1] < space[1:]) + 1
     hashes = span_hashes(buffer, run_starts, run_ends)
     numbers = lexicon.numbers(buffer, run_starts, run_ends, hashes)
     counts = lexicon.count.values.take(numbers)

@@ -1,6 +1,5 @@
 """64-bit hashes of many byte spans at once, without a Python loop over them."""
 
-from functools import cache, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -17,7 +16,6 @@ LONG_SPAN = 256
 """Bytes beyond which a span is hashed by itself: thousands of steps for one span would cost seconds."""
 
 BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(BASE, -1, 1 << 64)
 _STEP = np.uint64(0xFF51AFD7ED558CCD)
 _LAST = np.uint64(0xC4CEB9FE1A85EC53)
 _HALF = np.uint64(32)
@@ -71,34 +69,3 @@ def _step(hashes: Hashes, loads: Hashes, at: Ints, left: Ints) -> Hashes:
     hashes *= _STEP
     hashes ^= hashes >> _HALF
     return hashes
-
-
-@cache
-def _byte_values() -> Hashes:
-    return mixed(np.arange(256))
-
-
-class Joinable:
-    """Hashes of byte spans of one buffer that can be joined: hash(ab) = hash(a) + scale(a) · hash(b)."""
-
-    def __init__(self, buffer: Bytes) -> None:
-        self._powers, self._back = _powers(1 << (len(buffer) + 1).bit_length())
-        self._sums = np.zeros(len(buffer) + 1, np.uint64)
-        np.cumsum(_byte_values().take(buffer) * self._powers[: len(buffer)], out=self._sums[1:])
-
-    def hashes(self, starts: Ints, ends: Ints) -> Hashes:
-        """Σ value(byteⱼ)·BASEʲ of each span."""
-        return (self._sums.take(ends) - self._sums.take(starts)) * self._back.take(starts)
-
-    def scales(self, starts: Ints, ends: Ints) -> Hashes:
-        """BASE to the power of each span's length."""
-        return self._powers.take(ends - starts)
-
-
-@lru_cache(maxsize=1)
-def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """BASE⁰ … BASE^(count-1) modulo 2⁶⁴, and their inverses."""
-    factors = np.full((2, count), [[BASE], [_INVERSE]], np.uint64)
-    factors[:, 0] = 1
-    np.multiply.accumulate(factors, axis=1, out=factors)
-    return factors[0], factors[1]

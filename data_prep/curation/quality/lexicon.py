@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.curation.quality.hashing import PADDING, Bytes, Hashes, Ints, Joinable, finished
+from data_prep.curation.quality.hashing import PADDING, Bytes, Hashes, Ints, span_hashes
 from data_prep.curation.quality.shapes import Runs, Shapes, lay_out, shapes_of
 from data_prep.curation.quality.splits import ShapeBook, expand
 from data_prep.curation.quality.table import Column, HashTable
@@ -21,7 +21,7 @@ _PHRASE_WORDS = (b"lorem", b"terms", b"privacy", b"cookie", "\N{KELVIN SIGN}".en
 class Lexicon:
     """Numbers of runs; per run its words and their sums; per word its lengths and hashes.
 
-    It holds about 120 bytes per run. One of more than MOST_RUNS runs or MOST_WORDS words is emptied between two
+    It holds about 80 bytes per run. One of more than MOST_RUNS runs or MOST_WORDS words is emptied between two
     batches. No measure depends on what it held before, so neither the order nor the size of batches matters.
     """
 
@@ -44,14 +44,8 @@ class Lexicon:
         """Per run: bits 0 to 7 its stop words, then the marks of `splits` and of this module."""
         self.rare = Column(np.int32, 3)
         """Per run: sentences that begin inside it, hash signs, ellipses."""
-        self.spread = Column(np.uint64)
-        """Per word a well spread hash."""
-        self.joinable = Column(np.uint64)
-        """Per word a hash that can be joined with its neighbours' (see Joinable)."""
-        self.scale = Column(np.uint64)
-        """Per word the factor of what is joined behind it."""
-        self.bytes = Column(np.int32)
-        """Per word its bytes of UTF-8."""
+        self.hashes = Column(np.uint64)
+        """Per word a hash: equal for equal words."""
         self.characters = Column(np.int32)
         """Per word its characters."""
         for column in (self.first, self.count, self.proper, self.alphabetic, self.marks, self.rare):
@@ -59,7 +53,7 @@ class Lexicon:
 
     def numbers(self, buffer: Bytes, starts: Ints, ends: Ints, hashes: Hashes) -> Ints:
         """[K] the numbers of the runs of a batch; new ones are split and noted."""
-        if len(self._table) > MOST_RUNS or len(self.spread) > MOST_WORDS:
+        if len(self._table) > MOST_RUNS or len(self.hashes) > MOST_WORDS:
             self.clear()
         numbers = self._table.find(hashes)
         missing = np.flatnonzero(numbers == 0)
@@ -80,22 +74,18 @@ class Lexicon:
         starts, ends = _word_bounds(runs, shapes, counts, book.offset.values.take(places))
         bounds = np.cumsum(counts) - counts
         characters = _characters(runs.flat, starts, ends)
-        words = Joinable(runs.flat[: len(runs.flat) - PADDING])
-        joinable = words.hashes(starts, ends)
+        hashes = span_hashes(runs.flat, starts, ends)
         proper = book.is_proper.values.take(places)
         letters = np.add.reduceat(characters * proper, bounds)
-        self.first.append(len(self.spread) + bounds)
+        self.first.append(len(self.hashes) + bounds)
         self.count.append(counts)
         self.proper.append(
             np.add.reduceat(proper, bounds).astype(np.uint64) << np.uint64(32) | letters.astype(np.uint64)
         )
         self.alphabetic.append(book.alphabetic.values.take(numbers))
         self.rare.append(book.rare.values.take(numbers, axis=0))
-        self.marks.append(book.marks.values.take(numbers) | _stop_words(joinable, bounds) | _mentions(runs))
-        self.spread.append(finished(joinable.copy()))
-        self.joinable.append(joinable)
-        self.scale.append(words.scales(starts, ends))
-        self.bytes.append(ends - starts)
+        self.marks.append(book.marks.values.take(numbers) | _stop_words(hashes, bounds) | _mentions(runs))
+        self.hashes.append(hashes)
         self.characters.append(characters)
 
 
@@ -115,12 +105,12 @@ def _characters(flat: Bytes, starts: Ints, ends: Ints) -> Ints:
     return ends - starts - (np.searchsorted(continues, ends) - np.searchsorted(continues, starts))
 
 
-def _stop_words(joinable: Hashes, bounds: Ints) -> npt.NDArray[np.uint16]:
+def _stop_words(hashes: Hashes, bounds: Ints) -> npt.NDArray[np.uint16]:
     """[R] a bit for every stop word among a run's words."""
     known = _hashes_of(STOP_WORDS)
     order = np.argsort(known)
-    place = order.take(np.searchsorted(known[order], joinable), mode="clip")
-    found = np.flatnonzero(known.take(place) == joinable)
+    place = order.take(np.searchsorted(known[order], hashes), mode="clip")
+    found = np.flatnonzero(known.take(place) == hashes)
     marks = np.zeros(len(bounds), np.uint16)
     owner = np.searchsorted(bounds, found, side="right") - 1
     np.bitwise_or.at(marks, owner, np.left_shift(1, place[found]).astype(np.uint16))
@@ -129,12 +119,9 @@ def _stop_words(joinable: Hashes, bounds: Ints) -> npt.NDArray[np.uint16]:
 
 @cache
 def _hashes_of(words: tuple[str, ...]) -> Hashes:
-    return np.concatenate(
-        [
-            Joinable(np.frombuffer(word.encode(), np.uint8)).hashes(np.zeros(1, np.int64), np.full(1, len(word)))
-            for word in words
-        ]
-    )
+    flat = np.frombuffer("".join(words).encode() + bytes(PADDING), np.uint8)
+    ends = np.cumsum([len(word) for word in words])
+    return span_hashes(flat, ends - [len(word) for word in words], ends)
 
 
 def _mentions(runs: Runs) -> npt.NDArray[np.uint16]:

@@ -1,29 +1,37 @@
 """Gopher's repetition measures (Rae et al. 2021, table A1), as datatrove computes them."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from data_prep.curation.quality.batch import Batch, Flags, Floats, share, sums
-from data_prep.curation.quality.hashing import BASE, Hashes, Ints, finished, mixed, unaligned
+from data_prep.curation.quality.hashing import BASE, Hashes, Ints, mixed
 from data_prep.curation.quality.lines import NEWLINE, Segments, paragraphs, repeated
 
 TOP, DUPLICATE = range(2, 5), range(5, 11)
-PREFIX = 24
 _LIMIT = 1 << 32
 
 Documents = npt.NDArray[np.int32]
 
 
 def measure_repetition(batch: Batch, segments: Segments) -> dict[str, Floats | Ints]:
-    """[D] each: repeated lines and paragraphs (by number and by characters), and repeated n-grams by characters."""
+    """[D] each: repeated lines and paragraphs (by number and by characters), and repeated n-grams by characters.
+
+    An n-gram is repeated when the same words stand twice. To datatrove it is enough that they spell the same, as "a bc"
+    and "ab c" do: in real documents that makes no difference (see the tests).
+    """
     measures: dict[str, Floats | Ints] = dict(_line_shares(batch, segments))
     counts = np.diff(batch.document_words)
     document = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    salt = mixed(np.arange(len(counts))).take(document)
-    for n, characters in zip(TOP, _top(batch, document, salt), strict=True):
-        measures[f"top_{n}gram"] = share(characters, batch.characters)
-    for n, characters in zip(DUPLICATE, _duplicates(batch, document, salt), strict=True):
-        measures[f"duplicate_{n}gram"] = share(characters, batch.characters)
+    for n, places, groups in _repeated_ngrams(batch, document):
+        if n in TOP:
+            measures[f"top_{n}gram"] = share(_most_frequent(batch, document, places, groups, n), batch.characters)
+        if n in DUPLICATE:
+            hits = _from_the_left(places, groups, document, n)
+            characters = np.zeros(len(counts), np.int64)
+            np.add.at(characters, document.take(hits), _characters(batch, hits, n))
+            measures[f"duplicate_{n}gram"] = share(characters, batch.characters)
     return measures
 
 
@@ -46,29 +54,29 @@ def _line_shares(batch: Batch, segments: Segments) -> dict[str, Floats | Ints]:
     }
 
 
-def _top(batch: Batch, document: Documents, salt: Hashes) -> list[Ints]:
-    """Per n of TOP, [D] characters in all occurrences of the most frequent n-gram, spaces included.
+def _repeated_ngrams(batch: Batch, document: Documents) -> Iterator[tuple[int, Ints, Ints]]:
+    """Per n of TOP and DUPLICATE, the places where n-grams begin that stand twice in a document, as `equals` has them.
 
-    Of equally frequent ones the first. A repeated n-gram begins with a repeated (n-1)-gram: only those are looked at.
+    A repeated n-gram begins with a repeated (n-1)-gram: only those are looked at.
     """
-    spread = batch.lexicon.spread.values.take(batch.places)
-    keys = spread[:-1] * np.uint64(BASE)
-    keys += spread[1:]
-    keys += salt[:-1]
+    words = batch.lexicon.hashes.values.take(batch.places)
+    keys = words[:-1] * np.uint64(BASE)
+    keys += words[1:]
+    keys += np.repeat(mixed(np.arange(len(batch.starts))), np.diff(batch.document_words))[:-1]
     last = batch.document_words[1:] - 1
     last = last[(last >= 0) & (last < len(keys))]
     keys[last] = mixed(last)  # begins no whole bigram: equal to nothing
     places, groups = equals(keys)
     keys = keys.take(places)
-    results = [_most_frequent(batch, document, places, groups, TOP.start)]
-    for n in TOP[1:]:
-        whole = np.flatnonzero(places + n <= batch.document_words[1:].take(document.take(places)))
-        places = places.take(whole)
-        keys = keys.take(whole) * np.uint64(BASE) + spread.take(places + (n - 1))
+    room = batch.document_words[1:].take(document.take(places)) - places
+    yield TOP.start, places, groups
+    for n in range(TOP.start + 1, DUPLICATE.stop):
+        whole = np.flatnonzero(room >= n)
+        places, room = places.take(whole), room.take(whole)
+        keys = keys.take(whole) * np.uint64(BASE) + words.take(places + (n - 1))
         order, groups = equals(keys)
-        places, keys = places.take(order), keys.take(order)
-        results.append(_most_frequent(batch, document, places, groups, n))
-    return results
+        places, keys, room = places.take(order), keys.take(order), room.take(order)
+        yield n, places, groups
 
 
 def _most_frequent(batch: Batch, document: Documents, places: Ints, groups: Ints, n: int) -> Ints:
@@ -86,62 +94,15 @@ def _most_frequent(batch: Batch, document: Documents, places: Ints, groups: Ints
     return characters
 
 
-def _duplicates(batch: Batch, document: Documents, salt: Hashes) -> list[Ints]:
-    """Per n of DUPLICATE, [D] characters of n-grams that stood before, read from the left, each counted once."""
-    places = _candidates(batch, salt)
-    end = batch.document_words[1:].take(document.take(places))
-    known = batch.lexicon
-    keys, scale = salt.take(places), np.full(len(places), BASE, np.uint64)
-    results: list[Ints] = []
-    for n in range(1, DUPLICATE.stop):
-        whole = np.flatnonzero(places + n <= end)
-        places, end, keys, scale = places.take(whole), end.take(whole), keys.take(whole), scale.take(whole)
-        word = batch.places.take(places + (n - 1))
-        keys += scale * known.joinable.values.take(word)
-        scale *= known.scale.values.take(word)
-        if n in DUPLICATE:
-            hits = _from_the_left(places, *equals(finished(keys.copy())), document, n)
-            characters = np.zeros(len(batch.starts), np.int64)
-            np.add.at(characters, document.take(hits), _characters(batch, hits, n))
-            results.append(characters)
-    return results
-
-
-def _candidates(batch: Batch, salt: Hashes) -> Ints:
-    """The words that may begin a repeated n-gram of DUPLICATE words: the next 24 bytes stand twice in the document.
-
-    Spaces do not count, as in the comparison itself. 8 bytes are compared first, then 16 of what is left. An n-gram
-    that is shorter than what is compared stays: its repetition is as short, and stays too.
-    """
-    visible = np.zeros(len(batch.joined) + PREFIX, np.uint8)
-    written = np.frombuffer(batch.joined, np.uint8).compress(~batch.is_space)
-    visible[: len(written)] = written
-    loads = unaligned(visible)
-    offsets = np.zeros(len(batch.places) + 1, np.int64)
-    np.cumsum(batch.lexicon.bytes.values.take(batch.places), out=offsets[1:])
-    n = DUPLICATE.start
-    sizes = offsets[n:] - offsets[:-n]
-    keys, at = salt[: len(sizes)], offsets[: len(sizes)]
-    chosen = np.arange(len(sizes))
-    for step in range(0, PREFIX, 8):
-        keys = keys + loads[at + step] * np.uint64(pow(BASE, step + 1, 1 << 64))
-        stays = sizes < step + 8
-        stays[equals(keys)[0]] = True
-        stays = np.flatnonzero(stays)
-        chosen, keys, at, sizes = chosen.take(stays), keys.take(stays), at.take(stays), sizes.take(stays)
-    return chosen
-
-
-def _from_the_left(places: Ints, order: Ints, groups: Ints, document: Documents, n: int) -> Ints:
+def _from_the_left(places: Ints, groups: Ints, document: Documents, n: int) -> Ints:
     """Where n-grams begin that stood before, when those that were counted are passed over.
 
-    Equals stand side by side in `order`. An n-gram is new when all its equals before were passed over, which is rare:
+    Equals stand side by side in `places`. An n-gram is new when all its equals before were passed over, which is rare:
     only in documents with such a one every place is gone through.
     """
-    first = np.zeros(len(order), np.bool_)
+    first = np.zeros(len(places), np.bool_)
     first[groups] = True
     group = np.cumsum(first) - 1
-    places = places.take(order)
     later = np.sort(places[~first])
     hits = _apart(later, n)
     opening = places[groups]
