@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.curation.config import CurationSteps
 from data_prep.curation.duplicates import Duplicates, resolve
 from data_prep.curation.funnel import check_left, funnel_of
-from data_prep.curation.job import Job, Shard
+from data_prep.curation.job import Job, Shard, engine_for
 from data_prep.curation.ledger import Verdicts, join_ledgers, write_ledger
 from data_prep.curation.measure import COUNTS, INDEX
 from data_prep.curation.registry import judging, make_steps
@@ -75,7 +75,7 @@ def decide(
         DecideTask(shard, first, str(job.folder.absolute()), steps.model_dump_json(), str(work))
         for shard, first in zip(job.shards, job.first_rows.tolist(), strict=False)
     ]
-    with start_engine(engine) as crew:
+    with start_engine(engine_for(job.shards, engine)) as crew:
         run = partial(run_tasks, crew, version=f"{VERSION} {job.digest}", track=track, secrets=_secrets(steps))
         run(judge_shard, tasks, work / "judged", title="decide")
         fails = [np.load(work / "judged" / task.name / "fails.npy") for task in tasks]

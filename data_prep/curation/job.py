@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.curation.near_dedup.compared import compared_text
+from data_prep.engines.config import Engine, LocalEngine
 from data_prep.errors import DataError
 from data_prep.rows import read_stats, row_ranges, write_whole
 
@@ -73,6 +74,13 @@ def _hash(path: Path, start: int, end: int) -> str:
     with path.open("rb") as file:
         file.seek(start)
         return xxhash.xxh3_128_hexdigest(file.read(end - start))
+
+
+def engine_for(shards: Sequence[Shard], engine: Engine) -> Engine:
+    """The engine that is worth its start: for rows of less than one shard's size, this process."""
+    small = sum(shard.end - shard.start for shard in shards) <= SHARD_BYTES
+    automatic = isinstance(engine, LocalEngine) and engine.workers == "auto"
+    return LocalEngine(workers=1) if small and automatic else engine
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep.curation.config import CurationSteps
 from data_prep.curation.duplicates import find_duplicates
-from data_prep.curation.job import SHARDS, Job, Shard, cut, stats_of
+from data_prep.curation.job import SHARDS, Job, Shard, cut, engine_for, stats_of
 from data_prep.curation.registry import identity_of, make_editors, make_steps
 from data_prep.curation.step import Edit, Step
 from data_prep.engines.config import Engine
@@ -78,7 +78,7 @@ def measure(
     index = _contamination_index(steps, against or {}, out)
     shards = cut(folders)
     tasks = [MeasureTask(shard, str(out), index=index) for shard in shards]
-    with start_engine(engine) as crew:
+    with start_engine(engine_for(shards, engine)) as crew:
         run = partial(run_tasks, crew, version=f"{VERSION} {identity}", track=track)
         if steps.repeated_parts:
             boilerplate = _boilerplate(run, tasks, steps, out)

@@ -13,7 +13,7 @@ from data_prep.curation.quality.batch import Batch, tokenise
 from data_prep.curation.quality.characters import IS_LINE_BREAK, IS_SPACE, kinds
 from data_prep.curation.quality.chunks import SPECIAL, UNITS, split_chunk
 from data_prep.curation.quality.config import Quality
-from data_prep.curation.quality.hashing import PADDING, Joinable, span_hashes
+from data_prep.curation.quality.hashing import PADDING, span_hashes
 from data_prep.curation.quality.judge import measure
 from data_prep.curation.quality.lexicon import STOP_WORDS, Lexicon
 from data_prep.curation.quality.lines import newline_segments, split_lines
@@ -37,7 +37,7 @@ def assert_words_are_split_chunks(texts: list[str], lexicon: Lexicon) -> None:
     words = [words_of(text) for text in texts]
     assert word_lengths(batch) == [[len(word) for word in each] for each in words]
     flat = [word for each in words for word in each]
-    hashes = batch.lexicon.spread.values.take(batch.places).tolist()
+    hashes = batch.lexicon.hashes.values.take(batch.places).tolist()
     assert len(set(hashes)) == len(set(flat)) == len(set(zip(hashes, flat, strict=True)))
     alphabetic = batch.lexicon.alphabetic.values.take(batch.numbers).sum()
     assert alphabetic == sum(any(map(str.isalpha, word)) for word in flat)
@@ -141,15 +141,6 @@ def test_equals_are_found_with_their_places(values: list[int], alike: bool) -> N
     found = [part.tolist() for part in np.split(places, groups)[1:]]
     wanted = [[place for place, each in enumerate(values) if each == value] for value in set(values)]
     assert sorted(found) == sorted(each for each in wanted if len(each) > 1)
-
-
-def test_hashes_can_be_joined() -> None:
-    joinable = Joinable(np.frombuffer(b"an example", np.uint8))
-    starts, ends = np.array([0, 2, 0, 5]), np.array([2, 10, 10, 6])
-    first, second, both, _ = map(int, joinable.hashes(starts, ends))
-    assert (first + int(joinable.scales(starts, ends)[0]) * second) % 2**64 == both
-    first_a, later_a = joinable.hashes(np.array([0, 5]), np.array([1, 6]))
-    assert first_a == later_a
 
 
 def test_long_spans_are_hashed_whole() -> None:

@@ -55,14 +55,9 @@ class Lexicon:
         """[K] the numbers of the runs of a batch; new ones are split and noted."""
         if len(self._table) > MOST_RUNS or len(self.hashes) > MOST_WORDS:
             self.clear()
-        numbers = self._table.find(hashes)
-        missing = np.flatnonzero(numbers == 0)
-        if len(missing):
-            fresh, first = np.unique(hashes[missing], return_index=True)
-            places = missing[first]
-            self._table.add(fresh)
-            self._note(lay_out(buffer, starts[places], ends[places]))
-            numbers[missing] = self._table.find(hashes[missing])
+        numbers, fresh = self._table.number(hashes)
+        if len(fresh):
+            self._note(lay_out(buffer, starts[fresh], ends[fresh]))
         return numbers
 
     def _note(self, runs: Runs) -> None:

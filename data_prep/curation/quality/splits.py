@@ -42,16 +42,11 @@ class ShapeBook:
 
     def numbers(self, shapes: Shapes) -> Ints:
         """[R] the number of each run's shape; new shapes are split and noted."""
-        numbers = self._table.find(shapes.hashes)
-        missing = np.flatnonzero(numbers == 0)
-        if len(missing):
-            fresh, first = np.unique(shapes.hashes[missing], return_index=True)
-            places = missing[first]
-            self._table.add(fresh)
+        numbers, fresh = self._table.number(shapes.hashes)
+        if len(fresh):
             flat = shapes.flat.tobytes()
-            bounds = zip(shapes.starts[places].tolist(), shapes.ends[places].tolist(), strict=True)
+            bounds = zip(shapes.starts[fresh].tolist(), shapes.ends[fresh].tolist(), strict=True)
             self._note([flat[low:high].decode("utf-8", "surrogatepass") for low, high in bounds])
-            numbers[missing] = self._table.find(shapes.hashes[missing])
         return numbers
 
     def _note(self, shapes: list[str]) -> None:

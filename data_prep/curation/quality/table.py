@@ -61,6 +61,21 @@ class HashTable:
             wrong, slots = wrong[on], slots[on]
         return numbers.astype(np.int64)
 
+    def number(self, hashes: Hashes) -> tuple[Ints, Ints]:
+        """The number of each hash, and of those that were new one place each, in the order of their numbers."""
+        numbers = self.find(hashes)
+        missing = np.flatnonzero(numbers == 0)
+        if not len(missing):
+            return numbers, missing
+        known = len(self)
+        wanted = hashes.take(missing)
+        self.add(np.unique(wanted))
+        found = self.find(wanted)
+        numbers[missing] = found
+        places = np.zeros(len(self) - known, np.int64)
+        places[found - known - 1] = missing
+        return numbers, places
+
     def add(self, hashes: Hashes) -> None:
         """Number distinct hashes that have no number yet, in their order."""
         first = len(self._keys)
