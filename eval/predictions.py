@@ -53,16 +53,18 @@ def copy_without(folder: Path, dataset: str, ids: set[str], out: Path) -> int:
     Raises:
         DataError: no row is left.
     """
-    rows_before = 0
+    rows_before, left_over = 0, 0
     for measure in MEASURES:
         if not predictions_path(folder, dataset, measure).exists():
             continue
         rows = read_predictions(folder, dataset, measure)
-        rows_before, left = len(rows), [row for row in rows if row["id"] not in ids]
-        if not left:
-            advice = "another evaluation is needed, or stages.evaluate.overlap=null to score it all the same"
-            raise DataError(f"{dataset}: all {len(rows)} items stand in the training data; {advice}")
-        write_predictions(out, dataset, measure, left)
+        left = [row for row in rows if row["id"] not in ids]
+        rows_before, left_over = max(rows_before, len(rows)), left_over + len(left)
+        if left:
+            write_predictions(out, dataset, measure, left)
+    if not left_over:
+        advice = "another evaluation is needed, or stages.evaluate.overlap=null to score it all the same"
+        raise DataError(f"{dataset}: all {rows_before} items stand in the training data; {advice}")
     write_whole(out / POLICIES, json.dumps({dataset: read_policies(folder)[dataset]}).encode())
     return rows_before
 

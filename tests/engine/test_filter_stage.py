@@ -1,7 +1,7 @@
 """The filter in a run: what an evaluation added later changes, the key of the pseudonyms, mixtures."""
 
 import json
-import shutil
+import random
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from pipeline.cli import compose
 from pipeline.config import RunConfig, validate
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, make_plan
-from tests.conftest import Finished, run_pipeline
+from tests.conftest import run_pipeline
 
 FILTER = ["+experiment=smoke", "run=[filter]"]
 KEY = "PROVETUNE_PSEUDONYM_KEY"
@@ -22,12 +22,24 @@ def plan(outputs: Path, *overrides: str) -> Plan:
     return make_plan(validate(RunConfig, compose(["+experiment=smoke", *overrides, f"outputs={outputs}"])))
 
 
-def evaluation(folder: Path, name: str, leaks: int = 0) -> str:
-    """An evaluation of 30 items, of which some stand in the committed sample; the override that adds it."""
-    sample = Path(__file__).parents[2] / "data_prep/samples/instructions.jsonl"
-    rows = [json.loads(line) for line in sample.read_text(encoding="utf-8").splitlines()]
-    usable = [row for row in rows if len(str(row.get("prompt", "")).split()) > 5 and row.get("completion")]
-    items = [{"prompt": row["prompt"], "completion": row["completion"]} for row in usable[:leaks]]
+WORDS = "river council bridge budget winter train market school doctor garden letter island minister music".split()  # noqa: SIM905
+
+
+def training(folder: Path) -> Path:
+    """120 rows of different words."""
+    draw, path = random.Random(4), folder / "towns.jsonl"
+    rows = [
+        {"prompt": " ".join(draw.choice(WORDS) for _ in range(18)) + f" of town {n}?", "completion": f"It is town {n}."}
+        for n in range(120)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def evaluation(folder: Path, name: str, leaks: Path | None = None) -> str:
+    """An evaluation of 30 items, of which 20 stand in the file `leaks`; the override that adds it."""
+    leaked = leaks.read_text(encoding="utf-8").splitlines()[:20] if leaks else []
+    items = [json.loads(line) for line in leaked]
     for number in range(len(items), 30):
         question = f"Which bridge of the town {name} was closed for {number} weeks after the flood of the old river?"
         items.append({"prompt": question, "completion": f"The bridge at mill number {number}."})
@@ -41,18 +53,22 @@ def states(made: Plan) -> dict[str, str]:
 
 
 @pytest.mark.end_to_end
-def test_an_evaluation_added_later_trains_nothing_again(smoke: Finished, tmp_path: Path) -> None:
+def test_an_evaluation_added_later_trains_nothing_again(tmp_path: Path) -> None:
     """It is scored without the items that stand in the training data, and the report says how many."""
-    outputs = Path(shutil.copytree(smoke.outputs, tmp_path / "outputs", symlinks=True))
-    done = run_pipeline(outputs, "+experiment=smoke", evaluation(tmp_path, "late", leaks=20))
+    rows = training(tmp_path)
+    run = ["+experiment=smoke", f"data={rows}", "stages.sft.max_steps=2", "stages.filter.steps.language=null"]
+    assert run_pipeline(tmp_path / "outputs", *run).code == 0
+    done = run_pipeline(tmp_path / "outputs", *run, evaluation(tmp_path, "late", leaks=rows))
     assert done.code == 0, done.err
     outcomes = {stage["name"]: stage["outcome"] for stage in done.report["stages"]}
-    assert outcomes["sft/train"] == outcomes["filter/sample"] == outcomes["evaluate/sft/sample"] == "cached"
+    assert outcomes["sft/train"] == outcomes["filter/towns"] == outcomes["evaluate/sft/towns"] == "cached"
     (told,) = (each for each in done.report["warnings"] if each.startswith("late: "))
     removed, total = int(told.split()[1]), int(told.split()[3])
-    assert told.endswith("of sample.") and "items stand in the training data and are left out" in told
-    # Not all twenty: some stand in the test split, and most prompts of the sample are one template with other words.
-    assert 1 <= removed <= 20 and total == 30
+    assert told.endswith("of towns.") and "items stand in the training data and are left out" in told
+    trained = (done.artifact("filter/towns") / "towns/train.jsonl").read_text(encoding="utf-8")
+    leaked = [json.loads(line)["prompt"] for line in rows.read_text(encoding="utf-8").splitlines()[:20]]
+    # Of the twenty only those count that did not fall into the test or validation split.
+    assert removed == sum(prompt in trained for prompt in leaked) and 8 < removed < 20 and total == 30
     comparison = done.report["evaluation"]["comparisons"]["sft_vs_base"]
     assert comparison["perplexity/late"]["bits_per_byte"]["n"] == total - removed
 
