@@ -101,8 +101,7 @@ class Attention(nn.Module):
             return self._project(memory)
         if past.is_updated.get(self.layer_idx):
             kept = past.cross_attention_cache.layers[self.layer_idx]
-            assert kept.keys is not None and kept.values is not None
-            return kept.keys, kept.values
+            return kept.keys, kept.values  # pyright: ignore
         past.is_updated[self.layer_idx] = True
         return past.cross_attention_cache.update(*self._project(memory), self.layer_idx)
 

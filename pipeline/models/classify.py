@@ -75,8 +75,9 @@ class ProvetuneForSequenceClassification(ProvetunePreTrainedModel):
 
     def _lm_loss(self, hidden: Tensor, ids: Tensor, real: Tensor) -> Tensor:
         """The language model's own loss on the same text, with the embedding as its head."""
-        assert self.model.embed_tokens is not None
-        logits = F.linear(hidden, self.model.embed_tokens.weight)
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        logits = F.linear(hidden, weight)
         return next_token_loss(logits, ids.masked_fill(~real, IGNORED))
 
 

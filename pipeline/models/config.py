@@ -220,8 +220,9 @@ class ProvetuneConfig(PreTrainedConfig):
     @property
     def lora_target_modules(self) -> list[str]:
         """Names of the linear layers of attention and feed-forward that PEFT adapts."""
-        latent = ["q_a_proj", "q_b_proj"] if self.q_lora_rank else ["q_proj"]
-        attention = [*latent, "kv_a_proj", "kv_b_proj"] if self.attention == "latent" else ["q_proj", "k_proj", "v_proj"]
+        attention = ["q_proj", "k_proj", "v_proj"]
+        if self.attention == "latent":
+            attention = [*(("q_a_proj", "q_b_proj") if self.q_lora_rank else ("q_proj",)), "kv_a_proj", "kv_b_proj"]
         gate = ["gate_proj"] if self.gated else []
         dense = self.num_experts == 0 or self.shared_experts > 0 or self.expert_layers is not None
         return [*attention, "o_proj", *([*gate, "up_proj", "down_proj"] if dense else [])]

@@ -121,6 +121,7 @@ class ProvetuneForCausalLM(ProvetunePreTrainedModel, GenerationMixin):
         around = self.model.surroundings(hidden, mask, positions, None)[-1]
         losses = []
         for depth, step in enumerate(self.multi_token, start=1):
+            assert isinstance(step, NextToken)
             ahead = F.pad(ids[:, depth:], (0, depth))  # zeros at the end: their labels do not exist
             hidden, router_loss = step(hidden, self.model.embed(ahead), around)
             losses.append(next_token_loss(self.lm_head(step.norm(hidden)), labels, items, depth + 1))
@@ -179,9 +180,9 @@ class ProvetuneSeq2SeqModel(ProvetunePreTrainedModel):
         self.encoder, self.decoder = ProvetuneModel(config, "encoder"), ProvetuneModel(config, "decoder")
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module | None:
+    def get_input_embeddings(self) -> nn.Module:
         """The token embedding of both halves."""
-        return self.encoder.embed_tokens
+        return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding of both halves."""
@@ -237,6 +238,7 @@ class ProvetuneForConditionalGeneration(ProvetunePreTrainedModel, GenerationMixi
         """Source ids (B, S) and target ids (B, T) → logits (B, T, V); labels (B, T) are what each place predicts."""
         if encoder_outputs is None:
             encoder_outputs = self.model.encoder(input_ids, attention_mask, inputs_embeds=inputs_embeds, **more)
+        assert encoder_outputs is not None
         memory = encoder_outputs[0]
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.shift_right(labels)

@@ -116,8 +116,10 @@ class ProvetuneModel(ProvetunePreTrainedModel):
         self.pooler = nn.Linear(width, width) if config.pooler and half is None else None
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module | None:
-        """The token embedding."""
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding; AttributeError in a decoder half, which has none."""
+        if self.embed_tokens is None:
+            raise AttributeError("embed_tokens: the decoder half has none; ask the encoder")
         return self.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -145,7 +147,9 @@ class ProvetuneModel(ProvetunePreTrainedModel):
         x = self._embeds(input_ids, inputs_embeds)
         if past_key_values is None and self._caches(use_cache):
             past_key_values = self._new_cache(encoder_hidden_states is not None)
-        own = past_key_values.self_attention_cache if isinstance(past_key_values, EncoderDecoderCache) else past_key_values
+        own = past_key_values
+        if isinstance(own, EncoderDecoderCache):
+            own = own.self_attention_cache
         if position_ids is None:
             past = own.get_seq_length() if own is not None else 0
             position_ids = (torch.arange(x.shape[1], device=x.device) + past)[None]
