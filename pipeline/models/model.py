@@ -57,7 +57,9 @@ class ProvetunePreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         config, std = self.config, self.config.initializer_range
         small = std * (2 * config.num_hidden_layers) ** -0.5 if config.scale_residual_init else std
-        if isinstance(module, RMSNorm):
+        if isinstance(module, ProvetuneModel) and module.embed_tokens is not None and config.logit_scale != 1.0:
+            init.normal_(module.embed_tokens.weight, std=std / config.logit_scale)
+        elif isinstance(module, RMSNorm):
             init.constant_(module.weight, 0.0 if module.unit_offset else 1.0)
         elif isinstance(module, Attention | LatentAttention):
             init.normal_(module.o_proj.weight, std=small)

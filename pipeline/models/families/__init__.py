@@ -10,17 +10,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..config import ProvetuneConfig
 from ..experts import Router
-from ..heads import ProvetuneForCausalLM, ProvetuneForConditionalGeneration, ProvetuneForMaskedLM
 from ..model import ProvetunePreTrainedModel
 from ..positions import Rotary
+from ..sizes import HEADS
 from . import decoders, encoders, mixtures
 from .weights import Weight, to_ours, to_theirs
-
-HEADS: dict[str, type[ProvetunePreTrainedModel]] = {
-    "decoder": ProvetuneForCausalLM,
-    "encoder": ProvetuneForMaskedLM,
-    "encoder_decoder": ProvetuneForConditionalGeneration,
-}
 
 
 @dataclass(frozen=True)
