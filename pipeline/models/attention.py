@@ -17,6 +17,7 @@ from .config import ProvetuneConfig
 from .masks import Visibility
 from .norms import RMSNorm, l2_norm, make_norm
 from .positions import Rotation, rotate
+from .start import residual_scale, scaled
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,12 @@ class Attention(nn.Module):
         self.turns = not cross and config.has_rope(layer)
         heads, groups, bias = config.num_attention_heads, config.num_key_value_heads, config.attention_bias
         self.q_proj = nn.Linear(config.hidden_size, heads * self.head_dim, bias=bias)
+        if config.attention_scale == 1.0:  # T5: what the scores lack in scale, queries start with
+            scaled(self.q_proj, self.head_dim**-0.5)
         self.k_proj = nn.Linear(config.hidden_size, groups * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(config.hidden_size, groups * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(heads * self.head_dim, config.hidden_size, bias=bool(config.attention_out_bias))
+        scaled(self.o_proj, residual_scale(config))
         normed = config.qk_norm == "head" and not cross
         self.q_norm = make_norm(config, self.head_dim) if normed else None
         self.k_norm = make_norm(config, self.head_dim) if normed else None
@@ -151,6 +155,7 @@ class LatentAttention(nn.Module):
         self.kv_a_norm = RMSNorm(self.rank, config.norm_eps)
         self.kv_b_proj = nn.Linear(self.rank, heads * (self.plain + self.value_dim), bias=False)
         self.o_proj = nn.Linear(heads * self.value_dim, config.hidden_size, bias=bool(config.attention_out_bias))
+        scaled(self.o_proj, residual_scale(config))
 
     def forward(self, x: Tensor, around: Surroundings, past: Cache | None = None) -> tuple[Tensor, Tensor | None]:
         """x (B, T, C) → (B, T, C) and perhaps the weights (B, H, T, S)."""

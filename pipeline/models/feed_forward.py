@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ProvetuneConfig
+from .start import residual_scale, scaled
 
 
 def gelu_sigmoid(x: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class FeedForward(nn.Module):
         bias = config.feed_forward_bias
         self.gate_proj = nn.Linear(config.hidden_size, size, bias=bias) if config.gated else None
         self.up_proj = nn.Linear(config.hidden_size, size, bias=bias)
-        self.down_proj = nn.Linear(size, config.hidden_size, bias=bias)
+        self.down_proj = scaled(nn.Linear(size, config.hidden_size, bias=bias), residual_scale(config))
         self.act = activation(config)
 
     def forward(self, x: Tensor) -> Tensor:

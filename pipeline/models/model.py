@@ -16,10 +16,10 @@ from .attention import Attention, LatentAttention, LowRankAttention, Surrounding
 from .block import Block
 from .config import ProvetuneConfig
 from .experts import Experts, Router
-from .feed_forward import FeedForward
 from .masks import Visibility, cross_visibility, slots, visibility
 from .norms import RMSNorm, make_norm
 from .positions import RelativeBias, Rotary, alibi, rope_frequencies, sinusoids
+from .start import residual_scale, scaled, start_scale
 
 
 @dataclass
@@ -55,31 +55,24 @@ class ProvetunePreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        config, std = self.config, self.config.initializer_range
-        small = std * (2 * config.num_hidden_layers) ** -0.5 if config.scale_residual_init else std
-        if isinstance(module, ProvetuneModel) and module.embed_tokens is not None and config.logit_scale != 1.0:
-            init.normal_(module.embed_tokens.weight, std=std / config.logit_scale)
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear | nn.Embedding) and start_scale(module) != 1.0:
+            init.normal_(module.weight, std=std * start_scale(module))
         elif isinstance(module, RMSNorm):
             init.constant_(module.weight, 0.0 if module.unit_offset else 1.0)
-        elif isinstance(module, Attention | LatentAttention):
-            init.normal_(module.o_proj.weight, std=small)
-            if isinstance(module, Attention) and config.attention_scale == 1.0:  # T5: the missing scale is in the start
-                init.normal_(module.q_proj.weight, std=std * module.head_dim**-0.5)
-            if isinstance(module, LowRankAttention):
-                for positions in (module.key_positions, module.value_positions):
-                    init.normal_(positions, std=config.max_position_embeddings**-0.5)
-        elif isinstance(module, FeedForward):
-            init.normal_(module.down_proj.weight, std=small)
+        elif isinstance(module, LowRankAttention):
+            for positions in (module.key_positions, module.value_positions):
+                init.normal_(positions, std=self.config.max_position_embeddings**-0.5)
         elif isinstance(module, Experts):
             init.normal_(module.gate_up_proj, std=std)
-            init.normal_(module.down_proj, std=small)
+            init.normal_(module.down_proj, std=std * residual_scale(self.config))
         elif isinstance(module, Router):
             init.normal_(module.weight, std=std)
             for counter in (module.bias, module.load):
                 if counter is not None:
                     init.zeros_(counter)
         elif isinstance(module, Rotary):
-            init.copy_(module.frequencies, rope_frequencies(config, module.local)[0])
+            init.copy_(module.frequencies, rope_frequencies(self.config, module.local)[0])
 
 
 class ProvetuneModel(ProvetunePreTrainedModel):
@@ -103,7 +96,9 @@ class ProvetuneModel(ProvetunePreTrainedModel):
         self.causal, width, longest = not encoder, config.hidden_size, config.max_position_embeddings
         count = config.num_encoder_layers or 0 if half == "encoder" else config.num_hidden_layers
         self.kinds = [config._layer_type(n) for n in range(count)] if half == "encoder" else config.layer_types
-        self.embed_tokens = nn.Embedding(config.vocab_size, width) if half != "decoder" else None
+        self.embed_tokens = None
+        if half != "decoder":  # a tied head that scales its input down wants embeddings as much larger (T5)
+            self.embed_tokens = scaled(nn.Embedding(config.vocab_size, width), 1 / config.logit_scale)
         learned = config.positions == "learned"
         self.embed_positions = nn.Embedding(longest + config.position_offset, width) if learned else None
         self.embed_types = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None

@@ -73,9 +73,9 @@ def test_nano_variants_learn(name: str) -> None:
     torch.manual_seed(0)
     model = HEADS[chosen.shape](chosen).train()
     ids = torch.randint(1, chosen.vocab_size, (2, 96))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
-    for _step in range(6):
+    for _step in range(8):
         loss = model(ids, labels=ids).loss
         loss.backward()
         optimiser.step()

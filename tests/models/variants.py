@@ -15,7 +15,9 @@ NANO = [name for name in NAMES if name.endswith("_nano")]
 def architecture(name: str) -> dict[str, Any]:
     """The fields of a variant; a nano variant changes those of the one that it names."""
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    base = [architecture(parent.removeprefix("scratch/")) for parent in content.get("defaults", [])]
+    base = [
+        architecture(parent.removeprefix("scratch/").removesuffix("@_here_")) for parent in content.get("defaults", [])
+    ]
     return {**(base[0] if base else {}), **content["architecture"]}
 
 
