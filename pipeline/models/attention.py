@@ -26,8 +26,8 @@ class Surroundings:
 
     seen: Visibility
     rotation: Rotation | None
-    queries: Tensor
-    """(T,) slots of the queries."""
+    positions: Tensor
+    """(B or 1, T) positions of the queries within their texts."""
 
 
 class Attention(nn.Module):
@@ -79,9 +79,9 @@ class Attention(nn.Module):
             heads = rotate(heads, around.rotation, config.rope_pairs)
             return l2_norm(heads, config.norm_eps) if config.qk_norm == "l2" else heads
         if is_query and not self.cross and config.nope_temperature_scale > 0:
-            steps = torch.floor((around.queries.float() + 1) / config.nope_temperature_floor)
-            growth = torch.log1p(steps) * config.nope_temperature_scale + 1  # (T,)
-            return heads * growth[:, None].to(heads.dtype)
+            steps = torch.floor((around.positions.float() + 1) / config.nope_temperature_floor)
+            growth = torch.log1p(steps) * config.nope_temperature_scale + 1  # (B or 1, T)
+            return heads * growth[:, None, :, None].to(heads.dtype)
         return heads
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:

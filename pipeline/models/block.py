@@ -55,7 +55,7 @@ class Block(GradientCheckpointingLayer):
             return x + self._drop(attended) + self._drop(changed), loss
         x = self._join(x, attended, self.attention_norm, self.attention_post_norm)
         if self.cross_attn is not None and self.cross_norm is not None and memory is not None:
-            crossing = Surroundings(memory_seen or Visibility(), None, around.queries)
+            crossing = Surroundings(memory_seen or Visibility(), None, around.positions)
             inner = self.cross_norm(x) if before else x
             attended, _ = self.cross_attn(inner, crossing, past_key_values, memory)
             x = self._join(x, attended, self.cross_norm, self.cross_post_norm)

@@ -186,7 +186,7 @@ class ProvetuneModel(ProvetunePreTrainedModel):
                 bias = alibi(at.queries, at.keys, self.config.num_attention_heads)
             rotary = self.rotary_local if kind == "sliding_attention" and self.rotary_local else self.rotary
             seen = self._seen(kind, at, None if bias is None else bias.to(dtype))
-            found[kind] = Surroundings(seen, None if rotary is None else rotary(position_ids, dtype), at.queries)
+            found[kind] = Surroundings(seen, None if rotary is None else rotary(position_ids, dtype), position_ids)
         return [found[kind] for kind in self.kinds]
 
     def _seen(self, kind: str, at: Any, bias: Tensor | None) -> Visibility:
