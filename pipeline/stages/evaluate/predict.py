@@ -9,12 +9,14 @@ from data_prep.progress import Track
 from eval.loading import load_model
 from eval.predict import predict
 from pipeline.stages.evaluate.config import PredictConfig
+from pipeline.training.models import know_own_models
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
     """Predictions of the test rows. Batches finished before a kill are kept under `checkpoints/` and not made again."""
     asked = PredictConfig.model_validate(config)
     adapters = [path for label, path in inputs.items() if label.startswith("adapter_")]
+    know_own_models(inputs["weights"])
     model, tokenizer = load_model(inputs["weights"], adapters, asked.dtype, asked.attention, asked.trust_remote_code)
     unfinished = out / "checkpoints"
     unfinished.mkdir(exist_ok=True)
