@@ -51,7 +51,7 @@ def _models_at(model: type[BaseModel], path: Iterable[str]) -> list[type[BaseMod
         for candidate in current:
             by_tag = [candidate] if _has_tag(candidate, part) else []
             info = candidate.model_fields.get(part)
-            step += by_tag or (_models_in(info.annotation) if info else [])
+            step += by_tag or (models_in(info.annotation) if info else [])
         current = step or current
     return current
 
@@ -69,12 +69,12 @@ def _has_tag(model: type[BaseModel], tag: str) -> bool:
     return info is not None and tag in typing.get_args(info.annotation)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """Every model class inside an annotation such as `dict[str, A | None]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict, list, Annotated):
-        return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]
+        return [model for argument in typing.get_args(annotation) for model in models_in(argument)]
     return []
 
 

@@ -32,7 +32,7 @@ def read_txt(stream: BinaryIO, label: str, limit: int) -> Iterator[Record]:
 
 def read_csv(stream: BinaryIO, label: str, limit: int, delimiter: str = ",") -> Iterator[Record]:
     """Rows under a header; a quoted field may hold line ends."""
-    csv.field_size_limit(limit)
+    csv.field_size_limit(max(limit, csv.field_size_limit()))  # of the whole process: others may need theirs
     rows = csv.reader(_csv_lines(stream, limit), delimiter=delimiter, strict=True)
     header = next(rows, [])
     if len(set(header)) < len(header):

@@ -104,6 +104,8 @@ class Flow:
     models: dict[str, ModelRef] = field(default_factory=dict)
     datasets: dict[str, Output] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, list[str]] = field(default_factory=dict)
+    """The columns that each data set carries along without training on them."""
     sources: dict[str, Output] = field(default_factory=dict)
     """The data sets as they were read, before any filter."""
     tested: set[str] = field(default_factory=set)

@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.origins import Origin, data_origin, model_origin
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -142,5 +142,6 @@ def _add_data(name: str, config: RunConfig, origin: Origin, flow: Flow) -> None:
     )
     flow.datasets[name] = flow.sources[name] = Output(flow.add(node))
     flow.roles[name] = dataset.role
+    flow.carried[name] = dataset.keep
     if dataset.role == "eval" or dataset.splits.test > 0:
         flow.tested.add(name)

@@ -260,7 +260,8 @@ EXPECTED = {
     "Add a stage": r"count +ran .* rows [1-9]\d+",
     "Add a model": r"model +\w+ +new",
     "Add a data set": "rows 150",
-    "Add a data format": r"questions\.rows_kept 80",
+    "Add a data format": r"filter +ran .*rows_kept 80",
+    "Add a filter step": r"filter +ran .*rows_kept 2\d\d",
     "Add a metric": r"exact/sample\s+exact match +\d",
 }
 """What the recipe's command must print, as a pattern: the new thing at work."""

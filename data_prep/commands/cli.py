@@ -67,12 +67,13 @@ def _dispatch(arguments: list[str]) -> None:
 
 def parse(pairs: Sequence[str]) -> dict[str, Any]:
     """`a.b=value` pairs as a nested mapping, values read as Hydra's command line reads them."""
+    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True))  # pyright: ignore
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{' '.join(pairs)}: cannot be read ({' '.join(str(error).split())}); quote lists") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from data_prep.commands.cli import UsageError
-from data_prep.commands.show import show_result, terminal_track
+from data_prep.commands.show import show_result, show_self_test, terminal_track
 from data_prep.config import DatasetConfig, Splits
 from data_prep.curation.config import CurationSteps
 from data_prep.curation.decide import decide
@@ -32,8 +32,9 @@ class CurateCommand(StrictModel):
     steps: CurationSteps = CurationSteps()
     """The steps: a list of names (only these, each with its defaults), or settings of single steps."""
 
-    against: str | None = None
-    """File of the evaluation that rows must not repeat; needed by the step `decontamination`."""
+    against: dict[str, dict[str, Any]] = {}
+    """The evaluations that rows must not repeat, for the step `decontamination`: a file (`against=FILE`), or by name
+    any fields of a data set (`against.gsm8k={source: FILE, columns: {prompt: question, completion: answer}}`)."""
 
     data: dict[str, Any] = {}
     """How the files are read: any field of a data set but `source`, `role` and `splits`, e.g. `data.on_error=skip`."""
@@ -56,11 +57,11 @@ class CurateCommand(StrictModel):
                 raise ValueError(f"no step {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
         return {name: {} if name in steps else None for name in known if name != "classifiers"}
 
-    @field_validator("engine", mode="before")
+    @field_validator("against", mode="before")
     @classmethod
-    def engine_by_name(cls, engine: Any) -> Any:
-        """`engine=ray` is short for `engine.kind=ray`."""
-        return {"kind": engine} if isinstance(engine, str) else engine
+    def against_a_file(cls, against: Any) -> Any:
+        """`against=FILE` is short for `against.NAME.source=FILE`, named after the file."""
+        return {Path(against).name.partition(".")[0]: {"source": against}} if isinstance(against, str) else against
 
 
 def run(words: list[str], settings: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ def run(words: list[str], settings: dict[str, Any]) -> None:
     if words:
         raise UsageError(f"{words[0]}: settings are key=value, e.g. input={words[0]} output=FOLDER")
     command = build(CurateCommand, settings, "", UsageError)
-    if command.steps.decontamination and command.against is None:
+    if command.steps.decontamination and not command.against:
         raise UsageError("against: missing, but the step decontamination is on; set against=FILE of the evaluation")
     out = Path(command.output).expanduser()
     folder = out / ".input" / NAME
@@ -78,9 +79,9 @@ def run(words: list[str], settings: dict[str, Any]) -> None:
     result = decide(job, command.steps, out, command.engine, terminal_track)
     finish(out)
     if command.self_test:
-        from data_prep.commands.self_test import test_on
+        from data_prep.curation.self_test.apply import self_test_of
 
-        test_on(folder, against, command.steps, out)
+        show_self_test(self_test_of(NAME, folder, command.steps, against, out))
     show_result(result["funnel"][NAME], out)
 
 
@@ -103,8 +104,8 @@ def _dataset(command: CurateCommand) -> DatasetConfig:
 
 
 def _evaluation(command: CurateCommand, out: Path) -> dict[str, Path]:
-    if command.against is None:
-        return {}
-    name, folder = Path(command.against).name.partition(".")[0], out / ".input" / "against"
-    load(name, DatasetConfig(source=command.against, role="eval"), folder, None, terminal_track)
-    return {name: folder}
+    folders = {name: out / ".input" / f"against-{name}" for name in command.against}
+    for name, folder in folders.items():
+        config = build(DatasetConfig, {"role": "eval", **command.against[name]}, f"against.{name}", UsageError)
+        load(name, config, folder, None, terminal_track)
+    return folders

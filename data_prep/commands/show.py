@@ -1,6 +1,6 @@
 """What the commands show: progress bars and the funnel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,3 +34,22 @@ def show_result(funnel: list[dict[str, Any]], out: Path) -> None:
         if "alarm" in entry:
             console.print(f"! {entry['alarm']}", markup=False)
     console.print(f"{out}/rows.jsonl, ledger.parquet, funnel.json, what_if.json", markup=False, highlight=False)
+
+
+def show_self_test(found: Mapping[str, Any]) -> None:
+    """Recall and precision of each step on what was planted, with their intervals."""
+    table = Table(title="self-test: planted into a copy of the rows")
+    for name in ("step", "planted", "found", "recall", "look-alikes", "wrongly found"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step, rates in found.items():
+        if not isinstance(rates, dict):
+            continue
+        if "not_tested" in rates:
+            table.add_row(step, rates["not_tested"])
+            continue
+        recall = rates["recall"]
+        shown = f"{recall['value']:.1%} ({recall['low']:.1%}–{recall['high']:.1%})" if recall else ""
+        counts = (rates[name] for name in ("look_alikes", "wrongly_found"))
+        table.add_row(step, str(rates["planted"]), str(rates["found"]), shown, *map(str, counts))
+    console = Console()
+    console.print(found.get("not_tested", table))

@@ -26,6 +26,7 @@ EDITORS = {
 IDENTITIES = {
     "classifiers": "data_prep.curation.classifiers.step:content_identity",
     "toxicity": "data_prep.curation.toxicity.scorer:content_identity",
+    "pii": "data_prep.curation.pii.key:pii_identity",
 }
 """Steps that depend on more than their configuration."""
 

@@ -1,9 +1,9 @@
 """Where shards are worked on. Imports only pydantic."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from data_prep.strict import StrictModel
 
@@ -43,5 +43,12 @@ class RayEngine(StrictModel):
         raise ValueError(f"{address!r} is no address; use host:port, or auto, on a machine of the cluster")
 
 
-Engine = Annotated[LocalEngine | RayEngine, Field(discriminator="kind")]
-"""Any of the engines, told apart by `kind`."""
+def _by_name(engine: Any) -> Any:
+    """`engine=ray` is short for `engine.kind=ray`, and settings without a kind are those of local processes."""
+    if isinstance(engine, str):
+        return {"kind": engine}
+    return {"kind": "local", **engine} if isinstance(engine, dict) else engine
+
+
+Engine = Annotated[LocalEngine | RayEngine, Field(discriminator="kind"), BeforeValidator(_by_name)]
+"""Any of the engines, told apart by `kind`; its name alone stands for its defaults."""

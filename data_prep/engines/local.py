@@ -141,8 +141,8 @@ def _start_worker(secrets: Collection[str]) -> _Worker:
     said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
     with theirs, _deaf_to_interrupts():
         process = subprocess.Popen(
-            # -P: what lies in the current folder stands in for nothing; the parent's sys.path is handed over.
-            [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), str(os.getpid()), *import_path()],
+            # BOOT takes over the parent's sys.path before it imports: nothing of the current folder stands in for ours.
+            [sys.executable, "-c", BOOT, str(theirs.fileno()), str(os.getpid()), *import_path()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,

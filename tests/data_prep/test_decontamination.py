@@ -13,7 +13,7 @@ from data_prep.curation.decontamination.index import build_index, open_index
 from data_prep.curation.decontamination.step import DecontaminationStep, search_rows
 from data_prep.errors import DataError
 from data_prep.rows import Row
-from tests.data_prep.decontamination_sets import document, folder_of, hosts, index_of, passages, questions
+from tests.data_prep.decontamination_sets import document, folder_of, hosts, index_of, passages, questions, sentence
 
 QUESTION = "Which gas do most green plants take up from the air to make their own food in sunlight?"
 ITEM = {"id": "leaf", "source": "s", "prompt": QUESTION, "completion": "carbon dioxide"}
@@ -95,6 +95,40 @@ def test_other_numbers_make_another_problem(tmp_path: Path) -> None:
     assert [bool(each) for each in reasons_of(step_on([item], tmp_path), same, other)] == [True, False]
     loose = step_on([item], tmp_path / "loose", min_number_share=0.0)
     assert [bool(each) for each in reasons_of(loose, same, other)] == [True, True]
+
+
+def test_words_far_from_a_shared_ngram_are_no_match(tmp_path: Path) -> None:
+    words = [f"word{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(40)]
+    step = step_on([{"id": "w", "source": "s", "text": " ".join(words)}], tmp_path)
+    row = words[:24] + [word if n % 4 == 3 else "other" for n, word in enumerate(words[24:])]
+    assert table_of(step, [{"id": "1", "text": " ".join(row)}])["decontamination_share"].to_pylist() == [0.6]
+
+
+def test_a_changed_word_that_others_have_too_costs_less(tmp_path: Path) -> None:
+    text = "the old {} of the town was {} in the year of the great storm by its own people"
+    rows = [{"id": str(n), "source": "s", "text": text.format(f"tower{chr(97 + n)}", "rebuilt")} for n in range(7)]
+    step = step_on(rows, tmp_path)
+    table = table_of(step, [{"id": "1", "text": text.format("towerd", "moved")}])
+    shares = {match["item"]: match["share"] for match in table["decontamination_matches"][0].as_py()}
+    # One word of 17 is another one for item 3, two for all others; and that one says more than any word.
+    assert (
+        len(shares) == 7 and shares["3"] > 0.94 and all(share < 0.85 for item, share in shares.items() if item != "3")
+    )
+
+
+def test_options_are_no_evidence_without_their_short_question(tmp_path: Path) -> None:
+    options = "\nA. carbon dioxide and water\nB. oxygen and light\nC. soil and stones\nD. nothing at all of these"
+    item = {"id": "o", "source": "s", "prompt": f"What do plants take up?{options}", "completion": "oxygen and light"}
+    found = reasons_of(step_on([item], tmp_path), f"What do plants take up?{options}", f"What did they find?{options}")
+    assert bool(found[0]) and found[1] == []
+
+
+def test_long_options_are_no_excerpt_without_their_short_question(tmp_path: Path) -> None:
+    draw = random.Random(8)
+    options = "\n".join(["", *(f"{letter}. {sentence(draw, 25)}" for letter in "ABCD")])
+    item = {"id": "o", "source": "s", "prompt": f"What do plants take up?{options}", "completion": "A"}
+    found = reasons_of(step_on([item], tmp_path), f"What do plants take up?{options}", f"Where did they go?{options}")
+    assert bool(found[0]) and found[1] == []
 
 
 def test_an_excerpt_of_a_long_item_counts_by_its_ngrams(tmp_path: Path) -> None:

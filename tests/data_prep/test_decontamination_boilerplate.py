@@ -83,3 +83,13 @@ def test_a_threshold_of_boilerplate_needs_no_new_measures(step: DecontaminationS
     assert not any(step.reasons(step.settle(table, counts)))
     lenient = DecontaminationStep(Decontamination(max_document_share=1.0, max_share=0.6), tmp_path / "index")
     assert all(lenient.reasons(lenient.settle(table, counts)))
+
+
+def test_the_borders_of_boilerplate_are_boilerplate(tmp_path: Path) -> None:
+    """Of “Who said: …” only two words are the item's own; n-grams across the border must not make them six."""
+    draw = random.Random(6)
+    item = {"id": "who", "source": "s", "prompt": f"Who said: {QUOTATION}", "completion": "Lincoln"}
+    build_index({"history": folder_of([item], tmp_path / "history")}, Decontamination(), tmp_path / "index")
+    step = DecontaminationStep(Decontamination(max_share=0.5), tmp_path / "index")
+    quoting = [f"{document(draw, 3)} “{QUOTATION}.” {document(draw, 2)}" for _ in range(30)]
+    assert dropped(step, [*quoting, f"{document(draw, 3)} {item['prompt']}."]) == [False] * 30 + [True]

@@ -58,3 +58,13 @@ def test_validation_and_test_rows_are_not_trained_on(tmp_path: Path) -> None:
     items = questions(10)
     web = folder_of(training(items[:5]), tmp_path / "web", "validation")
     assert overlap({"web": web}, {"quiz": folder_of(items, tmp_path / "quiz")}, Decontamination()).contaminated == []
+
+
+def test_the_row_that_holds_most_is_named(tmp_path: Path) -> None:
+    item = {"id": "long", "source": "s", "text": document(random.Random(1), 8)}
+    words = item["text"].split()
+    rows: list[Row] = [{"id": f"a{n}", "text": " ".join(words[: -5 - n])} for n in range(8)]
+    rows.append({"id": "z", "text": " ".join(words[:-1])})
+    web = {"web": folder_of(rows, tmp_path / "web", "train")}
+    found = overlap(web, {"quiz": folder_of([item], tmp_path / "quiz")}, Decontamination())
+    assert [each["row"] for each in found.contaminated] == ["z"]

@@ -39,6 +39,7 @@ def found(text: str) -> list[tuple[str, str]]:
         ("4 High Street, Apt. 12", "address", "4 High Street, Apt. 12"),
         ("works for Emsley & Collins Ltd now", "organization", "Emsley & Collins Ltd"),
         ("Anna of Barnes & Noble, Inc. said", "organization", "Barnes & Noble, Inc."),
+        ("In The Acme Works GmbH.", "organization", "Acme Works GmbH"),
         ("was born on 3 May 1982 in", "birth_date", "3 May 1982"),
         ("DOB: 03/29/1982", "birth_date", "03/29/1982"),
         ("see https://ana-lopez.blog/me.", "url", "https://ana-lopez.blog/me"),
@@ -79,6 +80,8 @@ def test_neighbours_join_only_when_both_count() -> None:
         (40, 45, "address"),
     ]
     assert all(span.rule == JOIN for span in raw[5:])
+    apart = [Span(0, 3, "name", 0.9), Span(5, 8, "name", 0.9), Span(12, 15, "place", 0.9), Span(17, 20, "place", 0.9)]
+    assert resolve([*apart, *joins(apart, "Ana; Bob of Rom; Ulm")]) == apart
 
 
 loose = st.builds(

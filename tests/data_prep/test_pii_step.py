@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_prep.curation.pii.config import Pii
 from data_prep.curation.pii.detect import find_pii
-from data_prep.curation.pii.key import VARIABLE, key_check, pii_identity
+from data_prep.curation.pii.key import VARIABLE, pii_identity
 from data_prep.curation.pii.kinds import KINDS
 from data_prep.curation.pii.pseudonyms import Pseudonyms
 from data_prep.curation.pii.scrub import Scrubber
@@ -170,13 +170,10 @@ def test_another_row_than_the_measured_one_is_an_error() -> None:
         scrub({"id": "1", "text": "short"}, spans, config(), Scrubber(config()))
 
 
-def test_identity_holds_the_check_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, KEY.decode())
-    assert pii_identity(config(action="pseudonym")) == {"key_check": key_check(KEY)}
-    assert pii_identity(config(action="mask")) == pii_identity(config(action="drop")) == {}
-    monkeypatch.delenv(VARIABLE)
-    assert pii_identity(config(action="mask")) == {}
-    for needs_key in (pii_identity, make_scrub, make_scrubber):
+def test_only_pseudonyms_need_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert pii_identity(config(action="mask")) == pii_identity(config(action="pseudonym")) == {}
+    for needs_key in (make_scrub, make_scrubber):
         with pytest.raises(DataError, match=r"^PROVETUNE_PSEUDONYM_KEY: not set, but .*; make one with python -c "):
             needs_key(config(action="pseudonym"))
 

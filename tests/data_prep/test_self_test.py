@@ -27,7 +27,7 @@ EVALUATIONS = {"quiz": questions(20, 40)}
 SHORT: list[Row] = [{"id": str(n), "text": "short text"} for n in range(90)]
 
 
-def text_rows(count: int = 150) -> list[Row]:
+def text_rows(count: int = 130) -> list[Row]:
     return [{"id": f"r{n}", "source": "s", "text": text} for n, text in enumerate(hosts(20, count))]
 
 
@@ -56,9 +56,9 @@ def preference_rows(count: int = 90) -> list[Row]:
 @pytest.mark.parametrize("words", [5, 3])
 def test_planted_similarities_are_exact(rows: list[Row], on: str, words: int) -> None:
     steps = CurationSteps.model_validate({"near_dedup": {"on": on, "words": words}})
-    planted = plant(rows, steps, {}, seed=3, size=60)
+    planted = plant(rows, steps, {}, seed=3, size=40)
     by_id = {row["id"]: row for row in planted.rows}
-    assert len(planted.truths) >= 50 and steps.near_dedup
+    assert len(planted.truths) >= 35 and steps.near_dedup
     for truth in planted.truths:
         texts = [compared_text(by_id[each], steps.near_dedup.on) for each in (truth.base, truth.row)]
         hashes, offsets = shingle(texts, words).hashes, shingle(texts, words).offsets
@@ -140,6 +140,24 @@ def test_counts_by_hand() -> None:
     found = report["decontamination"]
     assert (found["planted"], found["found"], found["look_alikes"], found["wrongly_found"]) == (4, 3, 5, 1)
     assert (found["recall"]["value"], found["spared"]["value"], found["precision"]["value"]) == (0.75, 0.8, 0.75)
+
+
+def test_other_findings_in_the_row_do_not_count() -> None:
+    steps = CurationSteps.model_validate({"pii": {"action": "mask"}})
+    truth = Truth("pii", "email", True, "p", part="text", start=9, end=25)
+    for start, kind, part, found in ((90, "email", "text", 0), (9, "card", "text", 0), (9, "email", "prompt", 0)):
+        span = {"part": part, "start": start, "end": start + 16, "kind": kind, "score": 0.9, "rule": ""}
+        ledger = {"p": {"reasons": [], "duplicate_of": None, "pii_spans": [span]}}
+        assert score(Planted([], [truth], {}), ledger, steps)["pii"]["found"] == found
+
+
+def test_rows_that_are_contaminated_already_are_not_planted_into() -> None:
+    steps = CurationSteps.model_validate({"decontamination": {}})
+    leaks = [f"{text} {EVALUATIONS['quiz'][n]['prompt']}" for n, text in enumerate(hosts(23, 20))]
+    rows = text_rows(20) + [{"id": f"leak{n}", "text": text} for n, text in enumerate(leaks)]
+    planted = plant(rows, steps, EVALUATIONS, 1)
+    assert len(planted.truths) == 20
+    assert "hold no item already" in plant(rows[20:], steps, EVALUATIONS, 1).not_tested["decontamination"]
 
 
 @pytest.mark.parametrize("found, total", [(0, 7), (7, 7), (3, 11), (199, 200), (0, 1)])

@@ -68,9 +68,9 @@ class Index:
     """Words of the n-grams: n, and those of units with fewer words."""
     arrays: dict[str, NDArray[Any]]
     """`grams`: sorted hashes; `places[first[g]:first[g + 1]]`: where n-gram g begins, once per unit; `bitmap`: a bit
-    for the leading bits of each hash; `words`: their hashes; `gram_at`: the n-gram that begins at a place, COMMON or NONE;
-    `weights`: ln(1 + units / units with that word); `offsets`: first place of each unit; `questions`: its first words
-    that must be found too; `texts`, `text_offsets`: the cleaned texts as UTF-8."""
+    for the leading bits of each hash; `words`: their hashes; `gram_at`: the n-gram that begins at a place, COMMON or
+    NONE; `weights`: ln(1 + units / units with that word); `offsets`: first place of each unit; `questions`: its first
+    words that must be found too; `texts`, `text_offsets`: the cleaned texts as UTF-8."""
 
     @cached_property
     def unit_lengths(self) -> NDArray[np.int64]:

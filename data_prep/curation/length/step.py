@@ -27,7 +27,7 @@ class LengthStep:
         self._config = config
 
     def columns(self) -> "Mapping[str, pa.DataType]":
-        """Words of each part; null for a part that the row does not have. `length_tool_call`: an answer calls a tool."""
+        """Words of each part, null where the row has no such part; `length_tool_call`: an answer calls a tool."""
         import pyarrow as pa
 
         return {f"length_{part}_words": pa.int64() for part in LIMITED_BY} | {"length_tool_call": pa.bool_()}
@@ -57,10 +57,10 @@ class LengthStep:
         """The limits that are set."""
         found: list[Limit] = []
         for part, limited_by in LIMITED_BY.items():
-            for side, bound in (("min", "at least"), ("max", "at most")):
-                value = getattr(self._config, f"{side}_{limited_by}_words")
-                if value is not None:
-                    found.append(Limit(f"{part} words, {bound}", f"length_{part}_words", side, value))
+            low, high = (getattr(self._config, f"{side}_{limited_by}_words") for side in ("min", "max"))
+            found.append(Limit("min_words", f"length_{part}_words", "min", low))
+            if high is not None:
+                found.append(Limit("max_words", f"length_{part}_words", "max", high))
         return found
 
 

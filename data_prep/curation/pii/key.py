@@ -46,19 +46,16 @@ def key_check(key: bytes) -> str:
 
 
 def pii_identity(config: "Pii") -> dict[str, Any]:
-    """What decides the findings and their pseudonyms and stands in no setting: the check of the key, the models.
+    """What decides the findings and stands in no setting: the models. (The key decides about pseudonyms alone.)
 
     Raises:
-        DataError: pseudonyms are asked for and there is no key, or models and they are not installed.
+        DataError: models are asked for and are not installed.
     """
-    found: dict[str, Any] = {}
-    if config.action == "pseudonym":
-        found["key_check"] = key_check(read_key())
-    if config.backends:
-        from data_prep.curation.pii.ner.files import versions
+    if not config.backends:
+        return {}
+    from data_prep.curation.pii.ner.files import versions
 
-        found["ner"] = {backend: versions(backend) for backend in config.backends}
-    return found
+    return {backend: versions(backend) for backend in config.backends}
 
 
 class Stream:

@@ -49,10 +49,10 @@ def measure_c4(batch: Batch, lines: Lines, config: C4, lexicon: Lexicon) -> dict
         _look_again_without_citations(batch, starts, ends, changed, found, lexicon)
     if config.terminal_punctuation:
         counts &= found.terminal
-    lorem = counts & found.lorem & config.no_lorem_ipsum
+    lorem = counts & found.lorem
     if config.no_javascript:
         counts &= ~found.javascript
-    bracket = counts & found.bracket & config.no_curly_bracket
+    bracket = counts & found.bracket
     if config.no_policy:
         counts &= ~found.policy
     return {
@@ -85,7 +85,7 @@ def _look(batch: Batch, starts: Ints, ends: Ints) -> _Lines:
     lorem, policy = np.zeros((2, len(starts)), np.bool_)
     # The words that begin a phrase are marked; the few lines that hold one are read.
     for line in np.flatnonzero(runs.count(np.flatnonzero(marks & PHRASE))).tolist():
-        text = batch.text(starts[line], ends[line]).lower()
+        text = batch.text(int(starts[line]), int(ends[line])).lower()
         lorem[line] = "lorem ipsum" in text
         policy[line] = any(phrase in text for phrase in POLICY)
     return _Lines(
@@ -107,7 +107,7 @@ def _look_again_without_citations(
     numbers: list[int] = []
     changed: list[str] = []
     for number in lines.tolist():
-        line = batch.text(starts[number], ends[number])
+        line = batch.text(int(starts[number]), int(ends[number]))
         without = CITATION.sub("", line)
         if without != line:
             numbers.append(number)

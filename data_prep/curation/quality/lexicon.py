@@ -21,8 +21,8 @@ _PHRASE_WORDS = (b"lorem", b"terms", b"privacy", b"cookie", "\N{KELVIN SIGN}".en
 class Lexicon:
     """Numbers of runs; per run its words and their sums; per word its lengths and hashes.
 
-    It holds about 120 bytes per run. One of more than MOST_RUNS runs or MOST_WORDS words is emptied between two batches.
-    No measure depends on what it held before, so neither the order nor the size of batches matters.
+    It holds about 120 bytes per run. One of more than MOST_RUNS runs or MOST_WORDS words is emptied between two
+    batches. No measure depends on what it held before, so neither the order nor the size of batches matters.
     """
 
     def __init__(self) -> None:

@@ -1,14 +1,17 @@
 """Gopher's repetition measures (Rae et al. 2021, table A1), as datatrove computes them."""
 
 import numpy as np
+import numpy.typing as npt
 
 from data_prep.curation.quality.batch import Batch, Flags, Floats, share, sums
 from data_prep.curation.quality.hashing import BASE, Hashes, Ints, finished, mixed, unaligned
 from data_prep.curation.quality.lines import NEWLINE, Segments, paragraphs, repeated
 
 TOP, DUPLICATE = range(2, 5), range(5, 11)
-PREFIXES = (24, 16, 8)
+PREFIX = 24
 _LIMIT = 1 << 32
+
+Documents = npt.NDArray[np.int32]
 
 
 def measure_repetition(batch: Batch, segments: Segments) -> dict[str, Floats | Ints]:
@@ -43,7 +46,7 @@ def _line_shares(batch: Batch, segments: Segments) -> dict[str, Floats | Ints]:
     }
 
 
-def _top(batch: Batch, document: Ints, salt: Hashes) -> list[Ints]:
+def _top(batch: Batch, document: Documents, salt: Hashes) -> list[Ints]:
     """Per n of TOP, [D] characters in all occurrences of the most frequent n-gram, spaces included.
 
     Of equally frequent ones the first. A repeated n-gram begins with a repeated (n-1)-gram: only those are looked at.
@@ -68,7 +71,7 @@ def _top(batch: Batch, document: Ints, salt: Hashes) -> list[Ints]:
     return results
 
 
-def _most_frequent(batch: Batch, document: Ints, places: Ints, groups: Ints, n: int) -> Ints:
+def _most_frequent(batch: Batch, document: Documents, places: Ints, groups: Ints, n: int) -> Ints:
     """[D] characters in the most frequent n-gram; where none is repeated, in the first one."""
     starts, counts = batch.document_words[:-1], np.diff(batch.document_words)
     first = places.take(groups)
@@ -83,7 +86,7 @@ def _most_frequent(batch: Batch, document: Ints, places: Ints, groups: Ints, n: 
     return characters
 
 
-def _duplicates(batch: Batch, document: Ints, salt: Hashes) -> list[Ints]:
+def _duplicates(batch: Batch, document: Documents, salt: Hashes) -> list[Ints]:
     """Per n of DUPLICATE, [D] characters of n-grams that stood before, read from the left, each counted once."""
     places = _candidates(batch, salt)
     end = batch.document_words[1:].take(document.take(places))
@@ -107,10 +110,10 @@ def _duplicates(batch: Batch, document: Ints, salt: Hashes) -> list[Ints]:
 def _candidates(batch: Batch, salt: Hashes) -> Ints:
     """The words that may begin a repeated n-gram of DUPLICATE words: the next 24 bytes stand twice in the document.
 
-    Spaces do not count, as in the comparison itself. Where the shortest n-gram has less than 24 bytes, 16 are enough to
-    be looked at, and so on down to 0: a repetition of it begins with as many bytes and an n-gram as short as itself.
+    Spaces do not count, as in the comparison itself. 8 bytes are compared first, then 16 of what is left. An n-gram
+    that is shorter than what is compared stays: its repetition is as short, and stays too.
     """
-    visible = np.zeros(len(batch.joined) + PREFIXES[0], np.uint8)
+    visible = np.zeros(len(batch.joined) + PREFIX, np.uint8)
     written = np.frombuffer(batch.joined, np.uint8).compress(~batch.is_space)
     visible[: len(written)] = written
     loads = unaligned(visible)
@@ -118,20 +121,18 @@ def _candidates(batch: Batch, salt: Hashes) -> Ints:
     np.cumsum(batch.lexicon.bytes.values.take(batch.places), out=offsets[1:])
     n = DUPLICATE.start
     sizes = offsets[n:] - offsets[:-n]
-    found = np.zeros(len(batch.places), np.bool_)
-    chosen, at = np.arange(len(sizes)), offsets[: len(sizes)]
-    for prefix in PREFIXES:
-        keys = salt.take(chosen)
-        for step in range(0, prefix, 8):
-            keys += loads[at + step] * np.uint64(pow(BASE, step + 1, 1 << 64))
-        found[chosen.take(equals(keys)[0])] = True
-        chosen = np.flatnonzero(sizes < prefix)
-        at = offsets.take(chosen)
-    found[chosen] = True
-    return np.flatnonzero(found)
+    keys, at = salt[: len(sizes)], offsets[: len(sizes)]
+    chosen = np.arange(len(sizes))
+    for step in range(0, PREFIX, 8):
+        keys = keys + loads[at + step] * np.uint64(pow(BASE, step + 1, 1 << 64))
+        stays = sizes < step + 8
+        stays[equals(keys)[0]] = True
+        stays = np.flatnonzero(stays)
+        chosen, keys, at, sizes = chosen.take(stays), keys.take(stays), at.take(stays), sizes.take(stays)
+    return chosen
 
 
-def _from_the_left(places: Ints, order: Ints, groups: Ints, document: Ints, n: int) -> Ints:
+def _from_the_left(places: Ints, order: Ints, groups: Ints, document: Documents, n: int) -> Ints:
     """Where n-grams begin that stood before, when those that were counted are passed over.
 
     Equals stand side by side in `order`. An n-gram is new when all its equals before were passed over, which is rare:
@@ -151,10 +152,10 @@ def _from_the_left(places: Ints, order: Ints, groups: Ints, document: Ints, n: i
     passed &= before >= 0
     if not passed.any():
         return hits
-    unsure = np.unique(document.take(opening[passed]))
-    again = np.flatnonzero(_among(unsure, document.take(places)))
+    unsure = np.unique(document.take(opening[passed])).astype(np.int64)
+    again = np.flatnonzero(_among(unsure, document.take(places).astype(np.int64)))
     again = again[np.argsort(places[again])]
-    hits = hits[~_among(unsure, document.take(hits))]
+    hits = hits[~_among(unsure, document.take(hits).astype(np.int64))]
     slow = _one_by_one(places[again].tolist(), group[again].tolist(), len(groups), n)
     return np.concatenate([hits, np.asarray(slow, np.int64)])
 
@@ -189,7 +190,7 @@ def _among(ascending: Ints, values: Ints) -> Flags:
 
 
 def equals(keys: Hashes) -> tuple[Ints, Ints]:
-    """The places [N] whose key occurs more than once, equals side by side in their order, and [G] where groups begin."""
+    """The places [N] whose key occurs more than once, equals side by side in their order; [G] where groups begin."""
     low = np.uint64((1 << len(keys).bit_length()) - 1)
     packed = keys & ~low
     packed |= np.arange(len(keys), dtype=np.uint64)

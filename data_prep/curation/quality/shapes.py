@@ -1,19 +1,20 @@
 """Splits many runs of non-space characters into words at once: runs of one shape are divided at the same places.
 
-The shape of a run has `q` for every small, `Q` for every capital ASCII letter, `4` for every digit, and no more than two
-equal ones of these in a row; all else is itself. `split_chunk` looks at letters and digits only as such, except in
-special words (don't, Mr., :D), web addresses, units after a digit and US$; runs that may hold one of those are their
-own shape. So split_chunk is called once per shape, and the tests compare both on all runs of real documents.
+The shape of a run has `q` for every small, `Q` for every capital ASCII letter, `4` for every digit, and no more than
+two equal ones of these in a row; all else is itself. `split_chunk` looks at letters and digits only as such, except
+in special words (don't, Mr., :D), web addresses, units after a digit and US$; runs that may hold one of those are
+their own shape. So split_chunk is called once per shape, and the tests compare both on all runs of real documents.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.curation.quality.chunks import SPECIAL
-from data_prep.curation.quality.hashing import PADDING, Bytes, Hashes, Ints, span_hashes
+from data_prep.curation.quality.chunks import SPECIAL, UNITS
+from data_prep.curation.quality.hashing import PADDING, Bytes, Hashes, Ints, mixed, span_hashes
 
 SPACE, FULL_STOP, DOLLAR, APOSTROPHE, CURLY_APOSTROPHE_END = 0x20, ord("."), ord("$"), ord("'"), 0x99
 _SMALL, _CAPITAL, _DIGIT = b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789"
@@ -21,10 +22,13 @@ _TO_SHAPE = bytes.maketrans(_SMALL + _CAPITAL + _DIGIT, b"q" * 26 + b"Q" * 26 + 
 _NUMBERS_OF_AN_ADDRESS = 3
 
 
-def _members(characters: bytes, beyond_ascii: bool = False) -> npt.NDArray[np.bool_]:
+Flags = npt.NDArray[np.bool_]
+
+
+def _members(characters: bytes, beyond_ascii: bool = False) -> Flags:
     flags = np.zeros(256, np.bool_)
     flags[list(characters)] = True
-    flags[128:] = beyond_ascii
+    flags[128:] |= beyond_ascii
     return flags
 
 
@@ -93,41 +97,80 @@ def shapes_of(runs: Runs) -> Shapes:
     return Shapes(flat, starts, ends, kept, span_hashes(flat, starts, ends))
 
 
-def _own_shapes(runs: Runs, owners: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
-    """[R] flags of the runs that are their own shape, and the bytes of the letter s after an apostrophe, which stays."""
-    here, after = runs.flat[:-1], runs.flat[1:]
-    digit_here = _IS_DIGIT.take(here)
+def _own_shapes(runs: Runs, owners: Ints) -> tuple[Flags, Ints]:
+    """[R] flags of the runs that are their own shape, and where a letter s stands after an apostrophe: it stays."""
+    flat = runs.flat
+    here, after = flat[:-1], flat[1:]
     divides = (here == FULL_STOP) & _IS_LETTER_OR_BEYOND.take(after)
-    divides |= digit_here & _IS_LETTER.take(after)
     divides |= _IS_LETTER.take(here) & (after == DOLLAR)
+    divides |= _IS_DIGIT.take(here) & (after >= 0x80)
     own = np.zeros(len(runs.starts), np.bool_)
     own[owners[np.flatnonzero(divides)]] = True
     decimals = np.flatnonzero((here == FULL_STOP) & _IS_DIGIT.take(after))
     own |= np.bincount(owners[decimals], minlength=len(own)) >= _NUMBERS_OF_AN_ADDRESS
-    inside = _IS_ALPHANUMERIC.take(runs.flat)
-    edges = np.flatnonzero(np.diff(inside, prepend=False))
-    starts, ends = edges[::2], edges[1::2]
-    possessive = (ends - starts == 1) & _IS_S.take(runs.flat[starts])
-    possessive &= _IS_APOSTROPHE_END.take(runs.flat[np.maximum(starts - 1, 0)]) & (starts > 0)
-    cores = _special_cores()
-    hashes = span_hashes(runs.flat, starts, ends)
-    known = cores.take(np.searchsorted(cores, hashes), mode="clip") == hashes
-    own[owners[starts[known & ~possessive]]] = True
+    after_digit = np.flatnonzero(_IS_DIGIT.take(here) & _IS_LETTER.take(after)) + 1
+    ends = _ends(_IS_LETTER.take(flat))
+    ends = ends.take(np.searchsorted(ends, after_digit, side="right"), mode="clip") if len(ends) else after_digit
+    own[owners[after_digit[_among(_unit_letters(), span_hashes(flat, after_digit, ends))]]] = True
+    starts, ends = _parts(flat)
+    possessive = (ends - starts == 1) & _IS_S.take(flat[starts])
+    possessive &= _IS_APOSTROPHE_END.take(flat[np.maximum(starts - 1, 0)]) & (starts > 0)
+    hashes = span_hashes(flat, starts, ends)
+    cores, contexts = _special_cores()
+    known = np.flatnonzero(_among(cores, hashes) & ~possessive)
+    before, behind = flat[np.maximum(starts[known] - 1, 0)], flat[ends[known]]
+    for keys in _context_keys(hashes[known], before, behind):
+        own[owners[starts[known[_among(contexts, keys)]]]] = True
     return own, starts[possessive]
 
 
-@cache
-def _special_cores() -> Hashes:
-    """Hashes of the longest part of letters and digits of every special word: a run without any holds no special word.
+def _parts(flat: Bytes) -> tuple[Ints, Ints]:
+    """Starts and ends of the parts of letters and digits."""
+    edges = np.flatnonzero(np.diff(_IS_ALPHANUMERIC.take(flat), prepend=False))
+    return edges[::2], edges[1::2]
 
-    Words of signs alone are themselves in every shape, and so are those of the letter s after an apostrophe.
+
+def _ends(inside: Flags) -> Ints:
+    return np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
+
+
+def _among(ascending: Hashes, values: Hashes) -> Flags:
+    return ascending.take(np.searchsorted(ascending, values), mode="clip") == values
+
+
+def _context_keys(hashes: Hashes, before: Bytes, behind: Bytes) -> Iterator[Hashes]:
+    """Keys of parts with the bytes around them; 0 stands for any byte."""
+    for sides in range(4):
+        around = before.astype(np.int64) * (sides & 1) + behind.astype(np.int64) * (sides & 2) * 256
+        yield hashes + mixed(around)
+
+
+@cache
+def _special_cores() -> tuple[Hashes, Hashes]:
+    """Hashes of the longest part of letters and digits of each special word, alone and with its neighbours there.
+
+    A run without any of these holds no special word, but those of signs only and those of the letter s after an
+    apostrophe, which are themselves in every shape.
     """
-    joined = "".join(f"{word} " for word in SPECIAL).encode() + bytes(PADDING)
-    flat = np.frombuffer(joined, np.uint8)
-    inside = _IS_ALPHANUMERIC.take(flat)
-    edges = np.flatnonzero(np.diff(inside, prepend=False))
-    starts, ends = edges[::2], edges[1::2]
+    words = SPECIAL.keys() - {"0.0"}  # which is kept whole like any number
+    flat = np.frombuffer("".join(f"{word} " for word in sorted(words)).encode() + bytes(PADDING), np.uint8)
+    starts, ends = _parts(flat)
     word = np.searchsorted(np.flatnonzero(flat == SPACE), starts)
     order = np.lexsort((starts - ends, word))
     longest = order[np.flatnonzero(np.diff(word[order], prepend=-1))]
-    return np.unique(span_hashes(flat, starts[longest], ends[longest]))
+    starts, ends = starts[longest], ends[longest]
+    hashes = span_hashes(flat, starts, ends)
+    before, behind = flat[np.maximum(starts - 1, 0)], flat[ends]
+    around = np.where((before == SPACE) | (starts == 0), 0, before.astype(np.int64))
+    around += np.where(behind == SPACE, 0, behind.astype(np.int64)) * 512
+    return np.unique(hashes), np.unique(hashes + mixed(around))
+
+
+@cache
+def _unit_letters() -> Hashes:
+    """Hashes of the letters with which units begin."""
+    flat = np.frombuffer("".join(f"{unit} " for unit in UNITS).encode() + bytes(PADDING), np.uint8)
+    first = np.concatenate([[0], np.flatnonzero(flat == SPACE)[:-1] + 1])
+    first = first[_IS_LETTER.take(flat[first])]
+    ends = _ends(_IS_LETTER.take(flat))
+    return np.unique(span_hashes(flat, first, ends[np.searchsorted(ends, first, side="right")]))

@@ -11,8 +11,8 @@ from data_prep.curation.quality.shapes import Shapes
 from data_prep.curation.quality.table import Column, HashTable
 
 OPENS, CLOSES, SILENT, CURLY, BRACKET = (1 << bit for bit in range(8, 13))
-"""Marks of a run: its first word that is not punctuation begins a sentence; its last one, silent punctuation aside, ends
-one; all its words are silent punctuation; it holds "{"; it holds "["."""
+"""Marks of a run: its first word that is not punctuation begins a sentence; its last one, silent punctuation aside,
+ends one; all its words are silent punctuation; it holds "{"; it holds "["."""
 RARE = 1 << 15
 """Sentences begin inside it, or it holds hash signs or ellipses."""
 
@@ -36,7 +36,7 @@ class ShapeBook:
         self.rare = Column(np.int32, 3)
         self.offset = Column(np.int64)
         self.is_proper = Column(np.int64)
-        self._kinds: dict[str, int] = {}
+        self._kinds = _Kinds()
         for column in (self.first, self.count, self.alphabetic, self.marks, self.rare):
             column.append(np.zeros((1, 3) if column is self.rare else 1, np.int64))
 
@@ -58,10 +58,10 @@ class ShapeBook:
         splits = [split_chunk(shape) for shape in shapes]
         counts = np.fromiter(map(len, splits), np.int64, len(splits))
         words = [word for split in splits for word in split]
-        lengths = np.fromiter((len(word.encode("utf-8", "surrogatepass")) for word in words), np.int64, len(words))
+        lengths = np.fromiter(map(_bytes, words), np.int64, len(words))
         bounds = np.cumsum(counts) - counts
         starts = np.cumsum(lengths) - lengths
-        kinds = np.fromiter(map(self._kind, words), np.int64, len(words))
+        kinds = np.fromiter(map(self._kinds.__getitem__, words), np.int64, len(words))
         self.first.append(len(self.offset) + bounds)
         self.count.append(counts)
         self.offset.append(starts - np.repeat(starts[bounds], counts))
@@ -76,16 +76,23 @@ class ShapeBook:
         self.marks.append(marks)
         self.rare.append(rare)
 
-    def _kind(self, word: str) -> int:
-        if len(word) > 64:
-            return _kind_of(word)
-        kind = self._kinds.get(word)
-        if kind is None:
-            kind = self._kinds[word] = _kind_of(word)
+
+class _Kinds(dict[str, int]):
+    """The flags of words; those of short ones are kept."""
+
+    def __missing__(self, word: str) -> int:
+        kind = _kind_of(word)
+        if len(word) <= _SHORT:
+            self[word] = kind
         return kind
 
 
 _SIGNS, _ALPHABETIC, _ENDS, _SILENT = 1, 2, 4, 8
+_SHORT = 64
+
+
+def _bytes(word: str) -> int:
+    return len(word) if word.isascii() else len(word.encode("utf-8", "surrogatepass"))
 
 
 def _kind_of(word: str) -> int:

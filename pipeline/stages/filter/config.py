@@ -27,6 +27,9 @@ class FilterConfig(StageConfig):
     """The data sets to curate; without it, all of them."""
     steps: CurationSteps = CurationSteps()
     """The rules, in their fixed order; `null` switches one off."""
+    self_test: bool = False
+    """Plant near-duplicates, personal data and items of the evaluations into a copy of some training rows, and report
+    how many the steps find; nothing that was planted stays."""
     engine: Engine = outside_fingerprint(LocalEngine())
     """What the work runs on: processes of this machine, or Ray. The result is the same."""
 
@@ -39,6 +42,7 @@ class FilterConfig(StageConfig):
         key_check = _pseudonym_key(self.steps, name, flow)
         for dataset in chosen:
             place = f"{name}/{dataset}" if len(chosen) > 1 else name
+            self._refuse_what_was_not_carried(name, dataset, flow)
             measure = flow.add(self._measure(place, dataset, name, flow))
             node = self._decide(place, dataset, measure, name, key_check)
             flow.datasets[dataset] = Output(flow.add(node), dataset)
@@ -63,10 +67,23 @@ class FilterConfig(StageConfig):
                 "steps": steps,
                 "engine": self.engine.model_dump(mode="json"),
                 "key_check": key_check,
+                "self_test": self.self_test,
             },
-            identity={"dataset": dataset, "steps": steps, "key_check": key_check},
-            inputs={"measured": Output(measure)},
+            identity={"dataset": dataset, "steps": steps, "key_check": key_check, "self_test": self.self_test},
+            inputs={"measured": Output(measure), **(measure.inputs if self.self_test else {})},
         )
+
+    def _refuse_what_was_not_carried(self, stage: str, dataset: str, flow: Flow) -> None:
+        """A consent rule about a column that no row has would drop everything, or nothing."""
+        if self.steps.consent is None or dataset not in flow.carried:
+            return
+        from data_prep.curation.consent.step import never_carried
+
+        missing = never_carried(self.steps.consent, flow.carried[dataset])
+        if missing:
+            place = f"stages.{stage}.steps.consent"
+            advice = f"add it to data.{dataset}.keep"
+            raise ConfigError(f"{place}: the column {missing[0]} is not carried along with '{dataset}'; {advice}")
 
     def _measure(self, place: str, dataset: str, stage: str, flow: Flow) -> Node:
         """The measuring node, against all evaluations, or against those that a finished one was made against.

@@ -43,8 +43,8 @@ def write(shard: Shard, out: Path) -> dict[str, Any]:
         times = started(shard.log).count(shard.name)
     content = hashlib.sha512(str(shard.number).encode()).digest() * 100
     (out / "rows.bin").write_bytes(content)
-    _misbehave(shard, times)
     time.sleep(shard.seconds)
+    _misbehave(shard, times)
     (out / "more").mkdir()
     (out / "more" / "text.txt").write_text(f"ä {shard.number}\n", encoding="utf-8")
     return {"number": shard.number, "pair": (shard.number, None)}

@@ -23,13 +23,12 @@ TWO = LocalEngine(workers=2)
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_the_first_failing_task_in_task_order_is_told(tmp_path: Path, workers: int) -> None:
-    """Shard 3 fails at once; shard 2, begun before it, fails half a second later."""
+    """Shard 3 fails at once; shard 2, begun before it, fails most of a second later."""
     tasks = shards(8)
-    tasks[2] = shard_work.Shard("shard-002", 2, how="refuse", seconds=0)
+    tasks[2] = shard_work.Shard("shard-002", 2, how="refuse", seconds=0.8)
     tasks[3] = shard_work.Shard("shard-003", 3, how="refuse")
-    slow = [shard_work.Shard(task.name, task.number, seconds=0.4) if task.number < 2 else task for task in tasks]
     with pytest.raises(DataError) as caught:
-        run_tasks(LocalEngine(workers=workers), write, slow, tmp_path, version="1", title="t")
+        run_tasks(LocalEngine(workers=workers), write, tasks, tmp_path, version="1", title="t")
     assert str(caught.value) == "shard 2: refused; take another"
     assert (tmp_path / "shard-001").exists() and not (tmp_path / "shard-007").exists()
     assert parts(tmp_path) == []
@@ -148,3 +147,15 @@ def test_an_ended_parent_leaves_finished_tasks_and_no_process(
     assert started(tmp_path / "log") == sorted([*begun, *(shard.name for shard in shards(8) if shard.name not in kept)])
     run_tasks(LocalEngine(workers=1), write, shards(8), tmp_path / "quiet", version="1", title="t")
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "quiet")
+
+
+def test_a_worker_does_not_finish_for_a_dead_parent(tmp_path: Path) -> None:
+    child = program(tmp_path, workers=2, seconds=600)
+    while len(started(tmp_path / "log")) < 2:
+        assert child.poll() is None
+        time.sleep(0.01)
+    family = psutil.Process(child.pid).children()
+    child.kill()
+    child.communicate(timeout=30)
+    assert len(family) == 2
+    assert psutil.wait_procs(family, timeout=20)[1] == []

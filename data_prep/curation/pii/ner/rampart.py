@@ -38,11 +38,11 @@ class Rampart:
     longest = LONGEST
 
     def __init__(self) -> None:
+        folder = model_folder("rampart")
         import numpy as np
         import onnxruntime  # pyright: ignore[reportMissingImports]
         from tokenizers import Tokenizer
 
-        folder = model_folder("rampart")
         options = onnxruntime.SessionOptions()
         # One thread: the processes of the engine share the cores, and sums stay in one order.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
