@@ -90,9 +90,10 @@ class MaskedPieces:
     def __init__(self, config: CorpusConfig, tokenizer: "PreTrainedTokenizerBase", seed: int) -> None:
         self._config, self._seed = config, seed
         self._mask = _token(tokenizer.mask_token_id, "a mask token")
+        self._around: tuple[list[int], list[int]] = ([], [])
         first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-        both = isinstance(first, int) and isinstance(last, int)
-        self._around: tuple[list[int], list[int]] = ([first], [last]) if both else ([], [])
+        if isinstance(first, int) and isinstance(last, int):
+            self._around = ([first], [last])
         special = set(tokenizer.all_special_ids)
         self._ordinary = np.array([token for token in range(len(tokenizer)) if token not in special])
         self.shortest = 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
 from data_prep.tokens.vocabulary.config import SpecialTokens, VocabularyConfig
+from data_prep.tokens.vocabulary.unigram import settled
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,12 +29,13 @@ def train_tokenizer(
     texts: Iterable[str], config: VocabularyConfig, size: int | None = None, context: int | None = None
 ) -> "PreTrainedTokenizerFast":
     """A tokenizer of at most `config.vocab_size` tokens (else `size`), for sequences of `config.max_length`
-    (else `context`). DataError when there is nothing to train on."""
+    (else `context`). `texts` may be read twice. DataError when there is nothing to train on."""
     from transformers import PreTrainedTokenizerFast
 
     specials = special_tokens(config)
     wanted = config.vocab_size or size or DEFAULT_SIZE
-    trained = _TRAIN[config.algorithm](_counted(texts), config, specials, wanted)
+    _refuse_nothing(texts)
+    trained = _TRAIN[config.algorithm](texts, config, specials, wanted)
     _wrap(trained, config.special)
     special = config.special
     names = {"bos": special.bos, "eos": _end(config), "pad": special.pad or _end(config), "mask": special.mask}
@@ -79,13 +81,8 @@ def _template(config: VocabularyConfig) -> str | None:
     return file.read_text(encoding="utf-8")
 
 
-def _counted(texts: Iterable[str]) -> Iterable[str]:
-    """The texts; DataError when there are none."""
-    empty = True
-    for text in texts:
-        empty = empty and not text
-        yield text
-    if empty:
+def _refuse_nothing(texts: Iterable[str]) -> None:
+    if not any(texts):
         raise DataError("tokenizer: there is no text to train on; check data.NAME.splits and the filter's funnel")
 
 
@@ -124,15 +121,40 @@ def _whole(texts: Iterable[str], config: VocabularyConfig, specials: list[str], 
 
 
 def _wordpiece(texts: Iterable[str], config: VocabularyConfig, specials: list[str], size: int) -> "Tokenizer":
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """The trainer numbers the letters inside words in an order that changes from run to run, and breaks ties by number.
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=config.special.unk or ""))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    They get the first numbers here, as if they were special; the tokenizer is built anew of what was learned.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    def empty(vocabulary: dict[str, int]) -> "Tokenizer":
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=config.special.unk or ""))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        _normalise(tokenizer, config)
+        return tokenizer
+
+    tokenizer = empty({})
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=config.min_frequency, special_tokens=specials, show_progress=False
+        vocab_size=size,
+        min_frequency=config.min_frequency,
+        special_tokens=[*specials, *_inner_letters(texts, tokenizer)],
+        show_progress=False,
     )
-    return _trained(tokenizer, trainer, texts, config)
+    tokenizer.train_from_iterator(texts, trainer)
+    learned = empty(tokenizer.get_vocab(with_added_tokens=False))
+    learned.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    return learned
+
+
+def _inner_letters(texts: Iterable[str], tokenizer: "Tokenizer") -> list[str]:
+    """The letters that words go on with, as WordPiece writes them."""
+    found: set[str] = set()
+    for text in texts:
+        normalised = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalised):  # pyright: ignore
+            found.update(word[1:])
+    return sorted(f"##{letter}" for letter in found)
 
 
 def _bpe(texts: Iterable[str], config: VocabularyConfig, specials: list[str], size: int) -> "Tokenizer":
@@ -161,7 +183,7 @@ def _unigram(texts: Iterable[str], config: VocabularyConfig, specials: list[str]
         show_progress=False,
         **unknown,
     )
-    return _trained(tokenizer, trainer, texts, config)
+    return settled(_trained(tokenizer, trainer, texts, config), len(specials))
 
 
 def _alphabet(tokenizer: "Tokenizer", config: VocabularyConfig) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from data_prep.progress import Track
 from data_prep.tokens.vocabulary.config import ExtensionConfig
 from data_prep.tokens.vocabulary.extend import new_tokens
-from pipeline.stages.tokenizer.rows import training_texts
+from pipeline.stages.tokenizer.rows import TrainingTexts
 from pipeline.training.models import load_tokenizer, load_weights, merge_adapters
 
 
@@ -16,7 +16,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     trust = bool(config["trust_remote_code"])
     asked = ExtensionConfig.model_validate({name: config[name] for name in ExtensionConfig.model_fields})
     tokenizer = load_tokenizer(inputs["weights"], trust)
-    added = new_tokens(tokenizer, training_texts(inputs, track), asked)
+    added = new_tokens(tokenizer, TrainingTexts(inputs, track), asked)
     pieces = [tokenizer(token, add_special_tokens=False)["input_ids"] for token in added]
     tokenizer.add_tokens(added)
     model = load_weights(inputs["weights"], "float32", "eager", trust)

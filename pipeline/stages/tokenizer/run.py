@@ -7,7 +7,7 @@ from typing import Any
 from data_prep.progress import Track
 from data_prep.tokens.vocabulary.config import VocabularyConfig
 from data_prep.tokens.vocabulary.train import train_tokenizer
-from pipeline.stages.tokenizer.rows import training_texts
+from pipeline.stages.tokenizer.rows import TrainingTexts
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
@@ -15,7 +15,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     asked = VocabularyConfig.model_validate(config["vocabulary"])
     told = config["architecture"]
     tokenizer = train_tokenizer(
-        training_texts(inputs, track), asked, told["vocab_size"], told["max_position_embeddings"]
+        TrainingTexts(inputs, track), asked, told["vocab_size"], told["max_position_embeddings"]
     )
     tokenizer.save_pretrained(out / "tokenizer")
     return {"tokens_in_vocabulary": float(len(tokenizer))}
