@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,12 +61,11 @@ def train_to_end(
 ) -> dict[str, float]:
     """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
 
-    Also `steps.jsonl` (loss, learning rate, gradient norm of every step) and `validation.jsonl`. `shifted`: labels are
-    the next tokens. Raises StageFailed when the loss is no number.
+    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. StageFailed at a loss of nan.
     """
     from transformers import set_seed
 
-    from pipeline.training.checkpoints import MarkCheckpoints, latest_complete
+    from pipeline.training.checkpoints import MarkCheckpoints
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
     from pipeline.training.validation import ValidationLoss
@@ -76,27 +74,30 @@ def train_to_end(
     set_seed(recipe.seed)
     checkpoints = out / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    resumed = latest_complete(checkpoints)
-    first_step = int(resumed.name.rsplit("-", 1)[1]) if resumed else 0
+    resumed, first_step = _continued(checkpoints)
     trainer: Any = make_trainer(steps, checkpoints)
     if trainer.is_world_process_zero():
         for name in (STEPS, VALIDATION):
             cut_back(checkpoints / name, first_step)
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    trainer.add_callback(StepLog(checkpoints, first_step, steps, track))
+    watching: list[Any] = [*callbacks, StepLog(checkpoints, first_step, steps, track)]
     if rows.validation is not None and recipe.validate_every is not None:
-        trainer.add_callback(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
-    trainer.add_callback(MarkCheckpoints(trainer.accelerator))
+        watching.append(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
+    for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
+        trainer.add_callback(callback)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    trainer.train(resume_from_checkpoint=resumed)
     seconds = time.perf_counter() - started
     save_trained(trainer, recipe, inputs, out)
-    if trainer.is_world_process_zero():
-        for name in (STEPS, VALIDATION):
-            shutil.copyfile(checkpoints / name, out / name)
     tokens = rows.mean_tokens * recipe.batch_size * (steps - first_step)
     return _metrics(trainer, read_log(checkpoints / STEPS), tokens, seconds)
+
+
+def _continued(checkpoints: Path) -> tuple[str | None, int]:
+    """The newest whole checkpoint and its step; None and 0 when there is none."""
+    from pipeline.training.checkpoints import latest_complete
+
+    newest = latest_complete(checkpoints)
+    return (str(newest), int(newest.name.rsplit("-", 1)[1])) if newest else (None, 0)
 
 
 def _metrics(trainer: Any, log: list[dict[str, float]], tokens: float, seconds: float) -> dict[str, float]:

@@ -1,15 +1,17 @@
 """The trained part as safetensors, with the tokenizer."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.training.config import TrainConfig
+from pipeline.training.step_log import STEPS, VALIDATION
 
 
 def save_trained(trainer: Any, recipe: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """`adapter/`, or the whole `model/`; rank 0 writes."""
+    """`adapter/`, or the whole `model/`, and the logs; rank 0 writes."""
     if not trainer.is_world_process_zero():
         return
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
@@ -18,6 +20,8 @@ def save_trained(trainer: Any, recipe: TrainConfig, inputs: Mapping[str, Path], 
     trainer.processing_class.save_pretrained(folder)
     if recipe.adapter.kind != "none":
         _make_repeatable(folder, inputs["weights"])
+    for name in (STEPS, VALIDATION):
+        shutil.copyfile(out / "checkpoints" / name, out / name)
 
 
 def _make_repeatable(folder: Path, weights: Path) -> None:

@@ -45,7 +45,9 @@ def test_documents_stand_between_their_tokens(folder: Path, tmp_path: Path, pack
             found.setdefault(name, []).extend(row["input_ids"][place : place + length])
             place += length
     if packing != "best_fit":  # the longest documents are packed in pieces of any order
-        assert [words.decode(found[f"train{n}"]) for n in range(30)] == [f"<s>{text}<|endoftext|>" for text in TEXTS[:30]]
+        assert [words.decode(found[f"train{n}"]) for n in range(30)] == [
+            f"<s>{text}<|endoftext|>" for text in TEXTS[:30]
+        ]
     for ids in found.values():
         assert ids.count(words.eos_token_id) == 1 and ids.count(words.bos_token_id) == 1
     assert totals["documents"] == 40 and totals["train_rows"] + totals["validation_rows"] == totals["rows"]

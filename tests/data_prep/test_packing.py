@@ -96,5 +96,9 @@ def test_hidden_tokens_are_shared_out_as_in_bert() -> None:
 
 
 def test_draws_depend_on_names_alone() -> None:
-    assert generator(1, "row", 2).integers(1000, size=4).tolist() == generator(1, "row", 2).integers(1000, size=4).tolist()
-    assert generator(1, "row", 2).integers(1000, size=4).tolist() != generator(1, "row", 3).integers(1000, size=4).tolist()
+    assert (
+        generator(1, "row", 2).integers(1000, size=4).tolist() == generator(1, "row", 2).integers(1000, size=4).tolist()
+    )
+    assert (
+        generator(1, "row", 2).integers(1000, size=4).tolist() != generator(1, "row", 3).integers(1000, size=4).tolist()
+    )

@@ -55,8 +55,9 @@ def train(run: Finished, out: Path, rows: Path | None = None, **changes: object)
 
 
 def first_model(run: Finished, attention: str = "sdpa") -> Any:
-    import pipeline.models  # noqa: F401
     from transformers import AutoModelForCausalLM
+
+    import pipeline.models  # noqa: F401
 
     return AutoModelForCausalLM.from_pretrained(run.artifact("model") / "model", attn_implementation=attention)
 
@@ -182,7 +183,9 @@ def test_packed_trains_like_unpacked(scratch: Finished, tmp_path: Path) -> None:
     for row in packed_rows(scratch)[:4]:
         place = 0
         for length in row["lengths"]:
-            pieces.append({"input_ids": row["input_ids"][place : place + length], "lengths": [length], "documents": [""]})
+            pieces.append(
+                {"input_ids": row["input_ids"][place : place + length], "lengths": [length], "documents": [""]}
+            )
             place += length
     for name, rows in (("packed", packed_rows(scratch)[:4]), ("alone", pieces)):
         Dataset.from_list(rows).save_to_disk(str(tmp_path / name / "train"))

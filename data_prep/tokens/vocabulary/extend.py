@@ -24,12 +24,13 @@ def new_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str], confi
         return list(config.tokens)
     counts = Counter(word for text in texts for word in _WORD.findall(text))
     found = [word for word, count in counts.items() if count >= config.min_frequency and word not in config.tokens]
+    after = 1 + len(tokenizer(" ", add_special_tokens=False)["input_ids"])  # the space stays a token of its own
     pieces = [len(ids) for ids in tokenizer([f" {word}" for word in found], add_special_tokens=False)["input_ids"]]
-    saved = {word: counts[word] * (size - 1) for word, size in zip(found, pieces, strict=True) if size > 1}
+    saved = {word: counts[word] * (size - after) for word, size in zip(found, pieces, strict=True) if size > after}
     best = sorted(saved, key=lambda word: (-saved[word], word))
     if len(best) < config.learn:
         raise DataError(
-            f"add.learn: only {len(best)} words occur {config.min_frequency} times and are more than one token, "
+            f"add.learn: only {len(best)} words occur {config.min_frequency} times and would save tokens, "
             f"not {config.learn}; lower learn or min_frequency"
         )
     return [*config.tokens, *best[: config.learn]]

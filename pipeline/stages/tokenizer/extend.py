@@ -13,12 +13,14 @@ from pipeline.training.models import load_tokenizer, load_weights, merge_adapter
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
     """`model/` with the longer tokenizer; a new token's embedding starts as the mean of its old pieces'."""
+    from tokenizers import AddedToken
+
     trust = bool(config["trust_remote_code"])
     asked = ExtensionConfig.model_validate({name: config[name] for name in ExtensionConfig.model_fields})
     tokenizer = load_tokenizer(inputs["weights"], trust)
     added = new_tokens(tokenizer, TrainingTexts(inputs, track), asked)
     pieces = [tokenizer(token, add_special_tokens=False)["input_ids"] for token in added]
-    tokenizer.add_tokens(added)
+    tokenizer.add_tokens([AddedToken(token, single_word=token.isalpha(), normalized=False) for token in added])
     model = load_weights(inputs["weights"], "float32", "eager", trust)
     model = merge_adapters(model, [path for label, path in inputs.items() if label.startswith("adapter_")])
     known = tokenizer.get_vocab()
