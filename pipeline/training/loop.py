@@ -84,12 +84,17 @@ def train_to_end(
         watching.append(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
     for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
         trainer.add_callback(callback)
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resumed)
-    seconds = time.perf_counter() - started
+    seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
     save_trained(trainer, recipe, inputs, out)
     tokens = rows.mean_tokens * recipe.batch_size * (steps - first_step)
     return _metrics(trainer, read_log(checkpoints / STEPS), tokens, seconds)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds that the work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _continued(checkpoints: Path) -> tuple[str | None, int]:
