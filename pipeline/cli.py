@@ -24,7 +24,7 @@ USAGE = """\
 usage: python -m pipeline +experiment=NAME [key=value ...]
 
   mode=plan                   what would run, what is cached, memory and time
-  model=NAME|FOLDER|HUB_ID    the model to start from
+  model=NAME|FOLDER|HUB_ID    the model to start from (scratch/NAME: from nothing)
   data=NAME|FILE              the rows (canonical, alpaca, messages or prompt/completion)
   stages.sft.max_steps=100    any field of a stage; a typo is answered with the nearest name
   -m key=a,b                  a sweep: one run per value
@@ -48,8 +48,7 @@ def overview() -> str:
     """What can be run, and how."""
     lines = [USAGE]
     for group in GROUPS:
-        lines.append(f"{group}:")
-        lines += [f"  {name:<16} {told}" for name, told in options(group).items()]
+        lines += [f"{group}:", *(f"  {name:<16} {told}" for name, told in options(group).items())]
     lines.append("\nStart with: python -m pipeline +experiment=smoke")
     return "\n".join(lines)
 
@@ -66,7 +65,7 @@ def expand(override: str) -> list[str]:
         return [override]
     if key not in GROUPS:
         return [f"++{key}={_readable(value)}"]
-    if key not in ("model", "data") or value in options(key) or not value or _is_sweep(value):
+    if key not in ("model", "data") or not value or _is_named(key, value) or _is_sweep(value):
         return [override]
     quoted = _quote(value)
     if key == "model":
@@ -97,6 +96,11 @@ def _quote(value: str) -> str:
     """A string in Hydra's quotes, where a backslash is special only before a quote."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
+
+
+def _is_named(group: str, value: str) -> bool:
+    """Whether a value, or each choice of it, is a file in a group of conf/, also in a folder there."""
+    return all((importlib.resources.files("conf") / group / f"{name}.yaml").is_file() for name in value.split(","))
 
 
 def _is_sweep(value: str) -> bool:

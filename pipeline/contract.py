@@ -99,6 +99,8 @@ class Flow:
     attention: str
     trust_remote_code: bool
     processes: int = 1
+    architecture: Mapping[str, Any] | None = None
+    """A model from scratch, until a tokenizer is trained and it gets its first weights."""
     models: dict[str, ModelRef] = field(default_factory=dict)
     datasets: dict[str, Output] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -126,7 +128,22 @@ class Flow:
     @property
     def newest_model(self) -> str:
         """The name of the model that the next stage starts from."""
+        from pipeline.errors import ConfigError
+
+        if not self.models:
+            raise ConfigError(
+                "run: the model is an architecture without a tokenizer; put a stage of kind tokenizer first"
+            )
         return next(reversed(self.models))
+
+    def model_named(self, name: str | None, key: str) -> tuple[str, "ModelRef"]:
+        """The model of that name, else the newest; ConfigError at `key` when there is none of that name."""
+        from pipeline.errors import ConfigError
+
+        chosen = name or self.newest_model
+        if chosen not in self.models:
+            raise ConfigError(f"{key}: no model '{chosen}'; there are {list(self.models)}")
+        return chosen, self.models[chosen]
 
     def dataset_for_training(self, named: str | None, stage: str) -> str:
         """The data set a training stage uses: the named one, or the only one with `role: train`."""

@@ -31,6 +31,8 @@ NEW_TOKEN = 3
 """A generated token costs as much as so many scored ones: decoding is bound by memory."""
 USUAL_ROW = 256
 """Tokens of a row while nothing better is known."""
+TRAINING = ("pretrain.train", "sft.train")
+"""The kinds of nodes that train on ranks."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -66,7 +68,7 @@ def estimate(plan: Plan) -> list[Cost]:
         if step.state == "cached":
             costs.append(Cost(None, 0.0))
             continue
-        if speed is None and step.node.kind in ("sft.train", "evaluate.predict"):
+        if speed is None and step.node.kind in (*TRAINING, "evaluate.predict"):
             speed = machine_flops()
         costs.append(_cost(step, plan, facts, speed or 1.0))
     return costs
@@ -75,13 +77,15 @@ def estimate(plan: Plan) -> list[Cost]:
 def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cost:
     """One node; those without a model take seconds."""
     kind, config = step.node.kind, step.node.config
-    if kind == "sft.train" and facts is not None:
+    if kind in TRAINING and facts is not None:
         return _training(step, plan, facts, flops)
     if kind == "evaluate.predict" and facts is not None:
         return _prediction(plan, facts, config, flops)
     if kind == "model" and facts is not None:
         return Cost(PROCESS_BYTES + 2 * 4 * facts.parameters, 5 + facts.parameters * 1.1e-7)
-    return Cost(PROCESS_BYTES if kind == "sft.prepare" else 300e6, 3.0) if kind != "model" else Cost(None, None)
+    if kind == "model" or (kind in (*TRAINING, "evaluate.predict") and facts is None):
+        return Cost(None, None)
+    return Cost(PROCESS_BYTES if kind.endswith(".prepare") else 300e6, 3.0)
 
 
 def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
@@ -150,9 +154,9 @@ def _facts(plan: Plan) -> ModelFacts | None:
     """Sizes of the run's model, wherever they can be read already."""
     if plan.config.model.scratch is not None:
         return facts_of_scratch(plan.config.model.scratch)
-    folder = plan.artifacts["model"].folder / "model"
-    if folder.exists():
-        return facts_of(folder)
+    artifact = plan.artifacts.get("model")
+    if artifact is not None and (artifact.folder / "model").exists():
+        return facts_of(artifact.folder / "model")
     return facts_of(Path(plan.model.location))
 
 

@@ -50,6 +50,8 @@ def model_origin(config: ModelConfig, hashes: HashMemory) -> Origin:
     """Pin a model: the hash of each file of a folder or GGUF, the Hub commit, or the shape of a scratch model."""
     if config.scratch is not None:
         return Origin({"scratch": identity_of(config.scratch)}, "scratch")
+    if config.architecture is not None:
+        return Origin({"architecture": config.architecture}, "scratch")
     folder = Path(config.source).expanduser()
     if folder.is_dir():
         files = _model_files(folder)

@@ -87,15 +87,15 @@ def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin], finished
         attention=config.model.attention,
         trust_remote_code=config.model.trust_remote_code,
         processes=config.launch.processes,
+        architecture=config.model.architecture,
         artifacts=artifact_root(config),
         finished=finished,
     )
-    scratch = config.model.scratch is not None
-    if not scratch:
+    if config.model.source != "scratch":
         _add_model(config, model, flow)
     for name in config.data:
         _add_data(name, config, data[name], flow)
-    if scratch:
+    if config.model.scratch is not None:
         _add_model(config, model, flow)
     for name in config.run:
         config.stages[name].extend(name, flow)

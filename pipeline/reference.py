@@ -86,7 +86,9 @@ def _words(annotation: Any, place: str) -> str:
     if origin is dict:
         inner = _words(arguments[1], place)
         return inner if inner.startswith("[") else f"name → {inner}"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[annotation.__name__]
+    return {"Any": "any value", "str": "text", "int": "integer", "float": "number", "bool": "true or false"}[
+        annotation.__name__
+    ]
 
 
 def _default(info: FieldInfo) -> str:

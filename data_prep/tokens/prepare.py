@@ -1,8 +1,6 @@
 """A dataset folder as token arrays on disk, which the trainer memory-maps, and their audit."""
 
-import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from data_prep.rows import Row, read_rows, write_whole
+from data_prep.tokens.arrow import save_dataset, write_arrow
 from data_prep.tokens.audit import Audit, Problem, find_problem
 from data_prep.tokens.config import OnRowError, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
@@ -70,19 +69,15 @@ def _prepare_split(
     config: TokensConfig,
     track: Track,
 ) -> Audit:
-    import pyarrow as pa
-
-    features = _features()
-    stream = out / f".{audit.split}.arrow"
-    with pa.OSFile(str(stream), "wb") as sink, pa.ipc.new_stream(sink, features.arrow_schema) as writer:
-        for batch in track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH)):
-            writer.write_batch(_record_batch(_encode_rows(batch, audit, tokenizer, config), features.arrow_schema))
+    batches = track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH))
+    encoded = (_encode_rows(batch, audit, tokenizer, config) for batch in batches)
+    split = write_arrow(out / f".{audit.split}.arrow", _features(), map(_columns, encoded))
     if not audit.metrics()["rows"]:
         raise DataError(
             f"{audit.split}: all {len(rows)} rows were dropped ({audit.report()['dropped']}); look at one of them with "
             "stages.sft.on_too_long, on_no_supervision and on_template_error set to fail"
         )
-    _save(stream, out / audit.split)
+    save_dataset(split, out / audit.split)
     return audit
 
 
@@ -128,34 +123,12 @@ def _features() -> Any:
     return Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "id": Value("string")})
 
 
-def _record_batch(rows: list[tuple[Row, Encoded]], schema: Any) -> Any:
-    import pyarrow as pa
-
-    columns = {
+def _columns(rows: list[tuple[Row, Encoded]]) -> dict[str, list[Any]]:
+    return {
         "input_ids": [encoded.input_ids for _, encoded in rows],
         "labels": [encoded.labels for _, encoded in rows],
         "id": [row["id"] for row, _ in rows],
     }
-    return pa.RecordBatch.from_pydict(columns, schema=schema)
-
-
-def _save(stream: Path, folder: Path) -> None:
-    """Turn an arrow stream into a `datasets` folder, named by its content so that equal rows give equal bytes."""
-    from datasets import Dataset
-    from datasets.table import MemoryMappedTable
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    with stream.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    shutil.rmtree(folder, ignore_errors=True)
-    quiet = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        Dataset(MemoryMappedTable.from_file(str(stream)), fingerprint=fingerprint).save_to_disk(str(folder))
-    finally:
-        if not quiet:
-            enable_progress_bars()
-    stream.unlink()
 
 
 def _write_audit(path: Path, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig, audits: list[Audit]) -> None:

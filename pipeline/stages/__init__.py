@@ -8,21 +8,30 @@ from pipeline.contract import StageConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.filter.config import FilterConfig
 from pipeline.stages.mix.config import MixConfig
+from pipeline.stages.pretrain.config import PretrainConfig
 from pipeline.stages.sft.config import SftConfig
+from pipeline.stages.tokenizer.config import TokenizerConfig
 
 STAGES: dict[str, type[StageConfig]] = {
     "filter": FilterConfig,
     "mix": MixConfig,
+    "tokenizer": TokenizerConfig,
+    "pretrain": PretrainConfig,
     "sft": SftConfig,
     "evaluate": EvaluateConfig,
 }
 
 RUNNERS: dict[str, str] = {
     "model": "pipeline.stages.model.run",
+    "model.start": "pipeline.stages.model.start",
     "data": "pipeline.stages.data.run",
     "filter.measure": "pipeline.stages.filter.measure",
     "filter": "pipeline.stages.filter.run",
     "mix": "pipeline.stages.mix.run",
+    "tokenizer": "pipeline.stages.tokenizer.run",
+    "tokenizer.extend": "pipeline.stages.tokenizer.extend",
+    "pretrain.prepare": "pipeline.stages.pretrain.prepare",
+    "pretrain.train": "pipeline.stages.pretrain.train",
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",

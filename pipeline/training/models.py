@@ -1,8 +1,9 @@
 """The model that a training stage starts from, and the adapter that it trains."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import StageFailed
 from pipeline.training.config import LoraAdapter, TrainConfig
@@ -11,25 +12,71 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
+Shape = Literal["decoder", "encoder", "encoder_decoder"]
+
 
 def load_start(config: TrainConfig, inputs: Mapping[str, Path]) -> "PreTrainedModel":
-    """The causal LM of `inputs["weights"]`, with the adapters of earlier stages merged in, ready for training.
+    """The language model of `inputs["weights"]`, with the adapters of earlier stages merged in, ready for training.
 
     A full fine-tuning keeps float32 weights and computes in `dtype` (autocast): AdamW's small updates would be lost in
     bfloat16. Frozen weights are loaded in `dtype`.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    dtype = getattr(torch, "float32" if config.adapter.kind == "none" else config.dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        inputs["weights"],
-        dtype=dtype,
-        attn_implementation=config.attention,
-        use_safetensors=True,
-        trust_remote_code=config.trust_remote_code,
-    )
+    dtype = "float32" if config.adapter.kind == "none" else config.dtype
+    model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code)
     return merge_adapters(model, [path for label, path in inputs.items() if label.startswith("adapter_")])
+
+
+def load_weights(folder: Path, dtype: str, attention: str, trust_remote_code: bool) -> "PreTrainedModel":
+    """The language model of a folder, by its shape."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+    know_own_models(folder)
+    autos: dict[Shape, Any] = {
+        "decoder": AutoModelForCausalLM,
+        "encoder": AutoModelForMaskedLM,
+        "encoder_decoder": AutoModelForSeq2SeqLM,
+    }
+    return autos[shape_of_model(folder)].from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model's folder."""
+    from transformers import AutoTokenizer
+
+    know_own_models(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def know_own_models(folder: Path) -> None:
+    """Register the from-scratch family with transformers when the folder holds one, so that no code of it is run."""
+    if _config(folder).get("model_type") == "provetune":
+        import pipeline.models  # noqa: F401
+
+
+def shape_of_model(folder: Path) -> Shape:
+    """Decoder, encoder, or both: told by its configuration."""
+    config = _config(folder)
+    if config.get("is_encoder_decoder"):
+        return "encoder_decoder"
+    named = config.get("architectures") or [""]
+    return "encoder" if named[0].endswith("ForMaskedLM") else "decoder"
+
+
+def context_of_model(folder: Path) -> int | None:
+    """The longest sequence the model was made for, in tokens; None when it states none."""
+    config = _config(folder)
+    return config.get("max_position_embeddings") or config.get("n_positions")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def merge_adapters(model: "PreTrainedModel", adapters: Sequence[Path]) -> "PreTrainedModel":

@@ -14,14 +14,15 @@ from pipeline.training.step_log import VALIDATION
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from trl import SFTTrainer
+    from transformers import Trainer
 
 
 class ValidationLoss(TrainerCallback):
     """Measures the loss every few steps and appends it to `validation.jsonl`."""
 
-    def __init__(self, trainer: "SFTTrainer", rows: "Dataset", every: int, folder: Path):
+    def __init__(self, trainer: "Trainer", rows: "Dataset", every: int, folder: Path, shifted: bool = True):
         self._trainer, self._rows, self._every, self._folder = trainer, rows, every, folder
+        self._first_label = 1 if shifted else 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, when it is time."""
@@ -42,10 +43,10 @@ class ValidationLoss(TrainerCallback):
         sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)  # nats, tokens
         with torch.no_grad():
             for batch in self._batches(trainer.args.per_device_eval_batch_size):
-                inputs = {name: value.to(accelerator.device) for name, value in trainer.data_collator(batch).items()}
-                # The count that divides the sum is 1; TRL multiplies by the ranks, because DDP will average.
+                inputs = trainer._prepare_inputs(trainer.data_collator(batch))
+                tokens = (inputs["labels"][:, self._first_label :] != -100).sum()
+                # The count that divides the sum is 1; the trainer multiplies by the ranks, because DDP will average.
                 loss = trainer.compute_loss(model, inputs, num_items_in_batch=1) / accelerator.num_processes
-                tokens = (inputs["labels"][:, 1:] != -100).sum()
                 sums += torch.stack([loss.double(), tokens.double()])
         model.train()
         nats, tokens = accelerator.reduce(sums, reduction="sum").tolist()

@@ -86,7 +86,7 @@ def test_every_yaml_opens_with_its_command() -> None:
         ("stages.sft.warmup_steps=30", "stages.sft: warmup_steps 30 must be below max_steps 30"),
         (
             "stages.sft.kind=stf",
-            "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, mix, sft, evaluate",
+            "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, mix, tokenizer",
         ),
         ("run=[filter,stf]", "run: no stage 'stf' under stages:; did you mean sft?"),
         ("run=[sft,sft]", "run: ['sft'] named twice"),

@@ -19,19 +19,50 @@ from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PR
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
+from pipeline.stages.model.config import START_VERSION
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
+from pipeline.stages.pretrain.config import PREPARE_VERSION as PRETRAIN_PREPARE_VERSION
+from pipeline.stages.pretrain.config import TRAIN_VERSION as PRETRAIN_TRAIN_VERSION
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
+from pipeline.stages.tokenizer.config import EXTEND_VERSION
+from pipeline.stages.tokenizer.config import TRAIN_VERSION as TOKENIZER_VERSION
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "stage_sources.json"
 
 SOURCES = {
-    "model": (MODEL_VERSION, ["pipeline/stages/model/*.py"]),
+    "model": (MODEL_VERSION, [f"pipeline/stages/model/{name}.py" for name in ("config", "run", "scratch")]),
+    "model.start": (START_VERSION, ["pipeline/stages/model/start.py", "pipeline/models/*.py"]),
     "data": (DATA_VERSION, ["pipeline/stages/data/run.py", "data_prep/*.py"]),
     "filter.measure": (MEASURE_VERSION, ["pipeline/stages/filter/measure.py", "data_prep/curation/**/*.py"]),
     "filter": (FILTER_VERSION, ["pipeline/stages/filter/run.py", "data_prep/curation/**/*.py"]),
     "mix": (MIX_VERSION, ["pipeline/stages/mix/run.py", "data_prep/mixture.py", "data_prep/shares.py"]),
-    "sft.prepare": (PREPARE_VERSION, ["pipeline/stages/sft/prepare.py", "data_prep/tokens/*.py"]),
+    "tokenizer": (
+        TOKENIZER_VERSION,
+        [*(f"pipeline/stages/tokenizer/{name}.py" for name in ("run", "rows")), "data_prep/tokens/vocabulary/*.py"],
+    ),
+    "tokenizer.extend": (
+        EXTEND_VERSION,
+        [
+            *(f"pipeline/stages/tokenizer/{name}.py" for name in ("extend", "rows")),
+            "data_prep/tokens/vocabulary/extend.py",
+        ],
+    ),
+    "pretrain.prepare": (
+        PRETRAIN_PREPARE_VERSION,
+        [
+            "pipeline/stages/pretrain/prepare.py",
+            *(f"data_prep/tokens/{name}.py" for name in ("corpus", "corpus_rows", "corruption", "packing", "arrow")),
+        ],
+    ),
+    "pretrain.train": (PRETRAIN_TRAIN_VERSION, ["pipeline/stages/pretrain/train.py", "pipeline/training/*.py"]),
+    "sft.prepare": (
+        PREPARE_VERSION,
+        [
+            "pipeline/stages/sft/prepare.py",
+            *(f"data_prep/tokens/{name}.py" for name in ("arrow", "audit", "config", "masks", "prepare", "template")),
+        ],
+    ),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
         PREDICT_VERSION,

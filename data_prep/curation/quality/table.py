@@ -95,4 +95,4 @@ class HashTable:
             free = self._slots.take(slots) == 0
             self._slots[slots[free]] = numbers[free]  # of several that want one slot the last gets it
             on = np.flatnonzero(self._slots.take(slots) != numbers)
-            slots, numbers = slots[on] & self._mask, numbers[on]
+            slots, numbers = (slots[on] + 1) & self._mask, numbers[on]

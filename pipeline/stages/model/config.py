@@ -1,12 +1,17 @@
 """Which model a run starts from."""
 
-from typing import Literal
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from data_prep.gate import nearest
 from data_prep.strict import StrictModel
 
 VERSION = 1
+START_VERSION = 1
 
 
 class ScratchModel(StrictModel):
@@ -53,15 +58,39 @@ class ModelConfig(StrictModel):
     trust_remote_code: bool = False
     """Run Python code that a Hub model brings along. Off unless asked for by name."""
     scratch: ScratchModel | None = None
-    """Shape of the model when `source: scratch`."""
+    """With `source: scratch`: shape of a small Llama that brings its own tokenizer."""
+    architecture: dict[str, Any] | None = None
+    """With `source: scratch`: fields of `pipeline.models` (conf/model/scratch has named ones), or with a `model_type`
+    those of that configuration of transformers. A stage of kind tokenizer decides its vocabulary."""
 
     @model_validator(mode="after")
     def _scratch_is_whole(self) -> "ModelConfig":
-        if (self.source == "scratch") != (self.scratch is not None):
-            raise ValueError("source: scratch and a scratch: section go together")
+        shapes = (self.scratch is not None) + (self.architecture is not None)
+        if shapes != (self.source == "scratch"):
+            raise ValueError("source: scratch goes together with one of the sections scratch: and architecture:")
+        for name in () if self.architecture is None or "model_type" in self.architecture else self.architecture:
+            if name not in architecture_fields():
+                raise ValueError(f"architecture.{name}: unknown{nearest(name, architecture_fields())}")
         return self
 
     @property
     def name(self) -> str:
         """The last part of the source: what the report calls the model."""
         return self.source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+
+
+@cache
+def architecture_fields() -> tuple[str, ...]:
+    """The fields of `pipeline.models`, read from its source: importing it would import torch."""
+    source = Path(__file__).parents[2] / "models" / "config.py"
+    [config] = [
+        node
+        for node in ast.parse(source.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == "ProvetuneConfig"
+    ]
+    names = [
+        node.target.id for node in config.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    return tuple(
+        name for name in names if name not in ("model_type", "keys_to_ignore_at_inference") and "plan" not in name
+    )

@@ -31,12 +31,9 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
 
     def extend(self, name: str, flow: Flow) -> None:
         """A `prepare` node (tokens and masks) and a `train` node; the flow's newest model is then this stage's."""
-        start = self.start_from or flow.newest_model
-        if start not in flow.models:
-            raise ConfigError(f"stages.{name}.from: no model '{start}'; there are {list(flow.models)}")
+        _, model = flow.model_named(self.start_from, f"stages.{name}.from")
         chosen = flow.dataset_for_training(self.dataset, name)
         dataset = flow.trained_on[chosen] = flow.datasets[chosen]
-        model = flow.models[start]
         try:
             split_batch(self.batch_size, self.micro_batch_size, flow.processes)
         except ConfigError as error:

@@ -1,0 +1,1 @@
+"""Tokenizers: trained on the rows of a run, or extended by the words of a domain."""

@@ -1,0 +1,1 @@
+"""Pretraining, from scratch or continued: `prepare` (packed or corrupted rows, CPU) and `train` (ranks)."""

@@ -1,0 +1,69 @@
+"""Pretraining through transformers' own Trainer: TRL has no path for masked and denoising models."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.progress import Track
+from pipeline.errors import StageFailed
+from pipeline.stages.pretrain.config import PretrainTrainConfig
+from pipeline.training.config import LoraAdapter
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from pipeline.training.loop import Rows
+
+
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
+    """Train, and leave `model/` or `adapter/`, see `pipeline.training.loop`.
+
+    Raises StageFailed when the loss is no number, or when the model would let packed documents see each other.
+    """
+    from pipeline.training.loop import load_rows, train_to_end
+    from pipeline.training.routing import BalanceExperts
+
+    recipe = PretrainTrainConfig.model_validate(config)
+    rows = load_rows(inputs["rows"], recipe, without=["documents"])
+
+    def make_trainer(steps: int, checkpoints: Path) -> "Trainer":
+        return _trainer(recipe, inputs, rows, steps, checkpoints)
+
+    shifted = recipe.objective == "causal"
+    return train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
+
+
+def _trainer(
+    recipe: PretrainTrainConfig, inputs: Mapping[str, Path], rows: "Rows", steps: int, checkpoints: Path
+) -> "Trainer":
+    from transformers import TrainingArguments
+
+    from pipeline.training.arguments import refuse_lonely_ranks, training_arguments
+    from pipeline.training.language_model import LanguageModelTrainer, loss_function
+    from pipeline.training.models import load_start, load_tokenizer, lora_config
+    from pipeline.training.packed import collator, leak
+
+    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+    model: Any = load_start(recipe, inputs)
+    if recipe.packed and (difference := leak(model, rows.train)) > 1e-3:
+        raise StageFailed(
+            f"packed documents see each other in this model (its logits differ by {difference:.2g}); set packing=none"
+        )
+    if isinstance(recipe.adapter, LoraAdapter):
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora_config(recipe.adapter, model))
+    trainer = LanguageModelTrainer(
+        model=model,
+        args=TrainingArguments(
+            **training_arguments(recipe, steps, checkpoints),
+            remove_unused_columns=False,
+            ddp_broadcast_buffers=False,  # the load of each rank's experts is its own until they are balanced
+        ),
+        data_collator=collator(recipe.objective, recipe.packed, tokenizer, model),
+        train_dataset=rows.train,
+        processing_class=tokenizer,
+        compute_loss_func=loss_function(model, shifted=recipe.objective == "causal"),
+    )
+    refuse_lonely_ranks(trainer.accelerator)
+    return trainer

@@ -1,0 +1,119 @@
+"""A training node from its rows to its weights, whatever trainer runs the steps."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import DataError
+from data_prep.progress import Track
+from pipeline.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer, TrainerCallback
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is trained on, and what the validation loss is measured on, memory-mapped."""
+
+    train: "Dataset"
+    validation: "Dataset | None"
+    mean_tokens: float
+    """Tokens of a training row, padding not counted."""
+
+
+def load_rows(folder: Path, recipe: TrainConfig, without: Sequence[str]) -> Rows:
+    """The prepared rows without some columns; validation rows only when they are asked for."""
+    from datasets import load_from_disk
+
+    rows: Any = load_from_disk(str(folder / "train")).remove_columns(list(without))
+    if len(rows) == 0:
+        raise DataError("no training rows; check data.NAME.splits and the funnel of the filter stage")
+    counted = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["splits"]["train"]
+    mean = counted["tokens"] / counted["rows"]
+    if recipe.validate_every is None:
+        return Rows(rows, None, mean)
+    if not (folder / "validation").exists():
+        raise DataError("validate_every is set, but there are no validation rows; raise data.NAME.splits.validation")
+    validation: Any = load_from_disk(str(folder / "validation")).remove_columns(list(without))
+    return Rows(rows, validation.select(range(min(len(validation), recipe.validation_rows))), mean)
+
+
+def steps_of(recipe: TrainConfig, rows: Rows) -> int:
+    """Optimizer steps: as many as asked for, or as the epochs take."""
+    return recipe.max_steps or max(1, math.ceil(len(rows.train) / recipe.batch_size * recipe.epochs))
+
+
+def train_to_end(
+    recipe: TrainConfig,
+    rows: Rows,
+    inputs: Mapping[str, Path],
+    out: Path,
+    track: Track,
+    make_trainer: Callable[[int, Path], "Trainer"],
+    shifted: bool = True,
+    callbacks: Sequence["TrainerCallback"] = (),
+) -> dict[str, float]:
+    """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
+
+    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. StageFailed at a loss of nan.
+    """
+    from transformers import set_seed
+
+    from pipeline.training.checkpoints import MarkCheckpoints
+    from pipeline.training.saving import save_trained
+    from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
+    from pipeline.training.validation import ValidationLoss
+
+    steps = steps_of(recipe, rows)
+    set_seed(recipe.seed)
+    checkpoints = out / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    resumed, first_step = _continued(checkpoints)
+    trainer: Any = make_trainer(steps, checkpoints)
+    if trainer.is_world_process_zero():
+        for name in (STEPS, VALIDATION):
+            cut_back(checkpoints / name, first_step)
+    watching: list[Any] = [*callbacks, StepLog(checkpoints, first_step, steps, track)]
+    if rows.validation is not None and recipe.validate_every is not None:
+        watching.append(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
+    for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
+        trainer.add_callback(callback)
+    seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
+    save_trained(trainer, recipe, inputs, out)
+    tokens = rows.mean_tokens * recipe.batch_size * (steps - first_step)
+    return _metrics(trainer, read_log(checkpoints / STEPS), tokens, seconds)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds that the work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _continued(checkpoints: Path) -> tuple[str | None, int]:
+    """The newest whole checkpoint and its step; None and 0 when there is none."""
+    from pipeline.training.checkpoints import latest_complete
+
+    newest = latest_complete(checkpoints)
+    return (str(newest), int(newest.name.rsplit("-", 1)[1])) if newest else (None, 0)
+
+
+def _metrics(trainer: Any, log: list[dict[str, float]], tokens: float, seconds: float) -> dict[str, float]:
+    """Losses, and the speed of the steps that this process made (padding not counted)."""
+    trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    return {
+        "first_loss": log[0]["loss"],
+        "last_loss": log[-1]["loss"],
+        "steps": float(len(log)),
+        "trainable_parameters": float(trainable),
+        "tokens": round(tokens),
+        "tokens_per_second": tokens / seconds if seconds else 0.0,
+        "train_seconds": seconds,
+    }
