@@ -43,18 +43,18 @@ def contrastive_search(
 ) -> Tensor:
     """Of the k likeliest tokens, the one with the best (1 − α)·probability − α·likeness to any token before it.
 
-    Likeness is the cosine of the last hidden states. α = 0 is greedy. Pass it to `generate(custom_generate=…)`, which
-    brings processors and stopping criteria; ids (B, T) → (B, T + new). One pass of B·k rows for each new token.
+    Likeness is the cosine of the last hidden states; α = 0 is greedy. `generate(custom_generate=…)` brings processors
+    and stopping criteria; ids (B, T) → (B, T + new). One pass of B·k rows for each new token.
     """
     if not 0 <= alpha <= 1 or candidates < 1:
         raise ValueError(f"alpha={alpha}, candidates={candidates}: alpha must be from 0 to 1, candidates at least 1")
-    batch, device = input_ids.shape[0], input_ids.device
-    mask = given.get("attention_mask")
-    mask = torch.ones_like(input_ids) if mask is None else mask
+    batch = input_ids.shape[0]
+    rows = torch.arange(batch, device=input_ids.device)
+    mask = given.get("attention_mask", torch.ones_like(input_ids))
     cache = given.get("past_key_values") or DynamicCache(config=model.config)
     hidden, logits = _step(model, input_ids, mask, cache)
     history = F.normalize(hidden.float(), dim=-1)  # (B, T, C)
-    pad, finished = _pad_token(model, generation_config), torch.zeros(batch, dtype=torch.bool, device=device)
+    pad, finished = _pad_token(model, generation_config), torch.zeros_like(rows, dtype=torch.bool)
     while not finished.all():
         scores = logits.float() if logits_processor is None else logits_processor(input_ids, logits.float())
         best = scores.softmax(-1).topk(candidates, -1)  # (B, k)
@@ -62,17 +62,21 @@ def contrastive_search(
         longer = F.pad(mask, (0, 1), value=1)
         hidden, logits = _step(model, best.indices.view(-1, 1), longer.repeat_interleave(candidates, 0), cache)
         tried = F.normalize(hidden[:, -1].float(), dim=-1).view(batch, candidates, -1)  # (B, k, C)
-        likeness = (tried @ history.mT).masked_fill(mask[:, None] == 0, -1).amax(-1)  # (B, k)
-        chosen = ((1 - alpha) * best.values - alpha * likeness).argmax(-1)  # (B,)
-        rows = torch.arange(batch, device=device)
-        cache.batch_select_indices(rows * candidates + chosen)
+        chosen = _least_alike(best.values, tried, history, mask, alpha)  # (B,)
+        kept = rows * candidates + chosen
+        cache.batch_select_indices(kept)
         history = torch.cat((history, tried[rows, chosen][:, None]), 1)
-        logits, mask = logits[rows * candidates + chosen], longer
+        logits, mask = logits[kept], longer
         token = best.indices[rows, chosen].masked_fill(finished, pad)
         input_ids = torch.cat((input_ids, token[:, None]), -1)
-        if stopping_criteria is not None:
-            finished = finished | stopping_criteria(input_ids, None)
+        finished = finished | (stopping_criteria(input_ids, None) if stopping_criteria else False)
     return input_ids
+
+
+def _least_alike(probability: Tensor, tried: Tensor, history: Tensor, mask: Tensor, alpha: float) -> Tensor:
+    """Probabilities (B, k), candidates' states (B, k, C) against all before (B, T, C) → chosen candidates (B,)."""
+    likeness = (tried @ history.mT).masked_fill(mask[:, None] == 0, -1).amax(-1)  # (B, k)
+    return ((1 - alpha) * probability - alpha * likeness).argmax(-1)
 
 
 def _step(model: Any, ids: Tensor, mask: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:

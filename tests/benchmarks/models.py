@@ -176,7 +176,7 @@ def main() -> int:
 
 
 def kept(case: str, result: dict[str, Any]) -> bool:
-    """At least as fast (the interval includes or exceeds 1), 1.3 times as fast as a loop over experts, memory within 2 %."""
+    """At least as fast (the interval reaches 1), 1.3 times as fast as a loop over experts, memory within 2 %."""
     fast = all(result[kind][2] >= 1 for kind in WORK)
     return fast and result["memory"] <= 1.02 and (case not in MIXTURES or result["training"][0] >= 1.3)
 

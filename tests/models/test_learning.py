@@ -61,4 +61,4 @@ def test_nano_gpt_reaches_the_bits_per_byte_of_transformers() -> None:
     torch.manual_seed(0)
     ours = bits_per_byte(ProvetuneForCausalLM(ProvetuneConfig(**FAMILIES["gpt2"].configure(config))), text)
     print(f"bits per byte: ours {ours:.4f}, theirs {theirs:.4f}")
-    assert theirs < 3.6 and ours == pytest.approx(theirs, rel=0.01)
+    assert theirs < 3.8 and ours == pytest.approx(theirs, rel=0.01)
