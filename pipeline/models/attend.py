@@ -67,7 +67,7 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, seen: Visibility, scale: fl
         query = query.view(batch, groups, heads // groups, -1)
         if mask is not None and mask.shape[1] > 1:
             mask = mask.view(-1, groups, heads // groups, mask.shape[-1])
-    elif groups != heads and mask is None and query.is_cuda:
+    elif groups != heads and mask is None:
         share = True
     elif groups != heads:
         key, value = repeat_heads(key, heads), repeat_heads(value, heads)

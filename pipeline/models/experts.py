@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ProvetuneConfig
-from .feed_forward import FeedForward, activation
+from .feed_forward import FeedForward, activation, gate
 
 
 class Router(nn.Module):
@@ -33,13 +33,14 @@ class Router(nn.Module):
         choice = scores if self.bias is None else scores + self.bias
         if config.router_groups > 1:
             choice = self._limit_groups(choice)
-        indices = choice.topk(config.experts_per_token, -1).indices
-        weights = scores.gather(-1, indices)
+        weights, indices = choice.topk(config.experts_per_token, -1)
+        if choice is not scores:
+            weights = scores.gather(-1, indices)
         if config.router_normalise:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         if self.bias is not None and self.training:
             self.load += torch.bincount(indices.flatten(), minlength=config.num_experts)
-        return logits, weights * config.router_scale, indices
+        return logits, weights if config.router_scale == 1.0 else weights * config.router_scale, indices
 
     def _limit_groups(self, choice: Tensor) -> Tensor:
         """Only experts of the best groups stay eligible, so that a token reaches few machines; (N, E) → (N, E)."""
@@ -79,7 +80,7 @@ class Experts(nn.Module):
         mixed = self._all(grouped, counts)
         if not self.weights_input:
             mixed = mixed * weight
-        return torch.zeros_like(x).index_add_(0, source, mixed)
+        return torch.zeros_like(x).index_add_(0, source, mixed.to(x.dtype))
 
     def _drop(self, order: Tensor, counts: Tensor, assignments: int) -> tuple[Tensor, Tensor]:
         """Keep the first `capacity` tokens of each expert."""
@@ -91,20 +92,23 @@ class Experts(nn.Module):
 
     def _all(self, grouped: Tensor, counts: Tensor) -> Tensor:
         """Tokens sorted by expert (M, C) → (M, C)."""
-        if grouped.is_cuda and grouped.dtype == torch.bfloat16:
-            ends = counts.cumsum(0).to(torch.int32)
-            inner = self._activate(F.grouped_mm(grouped, self.gate_up_proj.mT, offs=ends))
+        if self._aligned and not (torch.compiler.is_compiling() and grouped.dtype != torch.bfloat16):
+            ends, kind = counts.cumsum(0).to(torch.int32), self.gate_up_proj.dtype
+            inner = self._activate(F.grouped_mm(grouped.to(kind), self.gate_up_proj.mT, offs=ends))
             return F.grouped_mm(inner, self.down_proj.mT, offs=ends)
         sizes = counts.tolist()
         first, last = self.gate_up_proj.unbind(0), self.down_proj.unbind(0)
         parts = zip(grouped.split(sizes), first, last, sizes, strict=True)
         return torch.cat([F.linear(self._activate(F.linear(x, up)), down) for x, up, down, size in parts if size])
 
+    @property
+    def _aligned(self) -> bool:
+        """torch multiplies groups in one call when rows start at multiples of 16 bytes."""
+        stored = (self.gate_up_proj, self.down_proj)
+        return all(weight.shape[-1] * weight.element_size() % 16 == 0 for weight in stored)
+
     def _activate(self, x: Tensor) -> Tensor:
-        if not self.gated:
-            return self.act(x)
-        gate, up = x.chunk(2, -1)
-        return self.act(gate) * up
+        return gate(self.act, *x.chunk(2, -1)) if self.gated else self.act(x)
 
 
 class MixtureOfExperts(nn.Module):

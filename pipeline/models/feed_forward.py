@@ -5,6 +5,7 @@ GELU arXiv:1606.08415, Swish arXiv:1710.05941, gated units (GLU, ReGLU, GeGLU, S
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,29 @@ def activation(config: ProvetuneConfig) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[config.feed_forward]
 
 
+class _LeanSwiGLU(torch.autograd.Function):
+    """silu(gate)·up that computes silu(gate) again in the backward pass instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, gated: Tensor, up: Tensor) -> Tensor:
+        """Both (…, F)."""
+        ctx.save_for_backward(gated, up)
+        return F.silu(gated).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore
+        """Gradients of both."""
+        gated, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient * up, gated), F.silu(gated).mul_(gradient)
+
+
+def gate(act: Callable[[Tensor], Tensor], gated: Tensor, up: Tensor) -> Tensor:
+    """act(gated)·up, both (…, F)."""
+    if act is F.silu and gated.device.type == "cpu" and torch.is_grad_enabled():
+        return _LeanSwiGLU.apply(gated, up)  # pyright: ignore
+    return act(gated) * up
+
+
 class FeedForward(nn.Module):
     """down(act(up x)), or gated: down(act(gate x) · up x)."""
 
@@ -60,4 +84,4 @@ class FeedForward(nn.Module):
         """(…, C) → (…, C)."""
         if self.gate_proj is None:
             return self.down_proj(self.act(self.up_proj(x)))
-        return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(gate(self.act, self.gate_proj(x), self.up_proj(x)))
