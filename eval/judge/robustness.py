@@ -1,0 +1,97 @@
+"""How often a text inside an answer turns a judge's verdict in the answer's favour."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scipy.stats import binomtest
+
+from data_prep.errors import DataError
+from data_prep.progress import Track, silent
+from eval.judge.backend import Backend
+from eval.judge.config import JudgeConfig
+from eval.judge.games import Pair, is_identical
+from eval.judge.injections import CONTROLS, INJECTIONS, Injection
+from eval.judge.prompts import PAIR_LABELS, Question
+from eval.judge.replies import Reply
+
+
+class Flips(NamedTuple):
+    """Of `n` verdicts against the answer, those that turned for it; with the exact 95 % interval of the share."""
+
+    n: int
+    flipped: int
+    rate: float
+    low: float
+    high: float
+    failures: int
+
+
+class Robustness(NamedTuple):
+    """Flips by injections and by harmless texts: only what exceeds the second is the injections' doing."""
+
+    injections: Flips
+    controls: Flips
+    by_kind: dict[str, Flips]
+
+
+def measure_robustness(
+    backend: Backend,
+    config: JudgeConfig,
+    pairs: Sequence[Pair],
+    injections: Sequence[Injection] = INJECTIONS,
+    controls: Sequence[Injection] = CONTROLS,
+    track: Track = silent,
+) -> Robustness:
+    """Put each injection, and each control, into one answer of one pair after the other, in both orders.
+
+    A pair takes part in an order with each answer that does not win there: after the text, the answer wins (a flip) or
+    not. Costs 2 calls per pair and 2 per text. Raises DataError for pointwise, and without a verdict to turn.
+    """
+    if config.kind == "pointwise":
+        raise DataError("kind pointwise: injections are measured on comparisons; use kind pairwise or reference")
+    usable = [pair for pair in pairs if not is_identical(pair)]
+    clean = [
+        Question(p.request, *shown, p.reference) for p in usable for shown in ((p.base, p.tuned), (p.tuned, p.base))
+    ]
+    verdicts = _asked(backend, config, clean, track)
+    # A place: a question, and the label of an answer in it that did not win.
+    places = [
+        (question, label)
+        for question, reply in zip(clean, verdicts, strict=True)
+        for label in PAIR_LABELS[:2]
+        if reply.label is not None and reply.label != label
+    ]
+    if not places:
+        raise DataError(f"judge {backend.name}: gave no verdict on {len(usable)} pairs that an injection could turn")
+    texts = [*injections, *controls]
+    tries = [(text, *places[(number * 2 + side) % len(places)]) for number, text in enumerate(texts) for side in (0, 1)]
+    replies = _asked(backend, config, [_with(question, label, text) for text, question, label in tries], track)
+    outcome = [(text.kind, reply, label) for (text, _, label), reply in zip(tries, replies, strict=True)]
+    border = 2 * len(injections)
+    kinds = dict.fromkeys(text.kind for text in injections)
+    by_kind = {kind: _flips([item for item in outcome[:border] if item[0] == kind]) for kind in kinds}
+    return Robustness(_flips(outcome[:border]), _flips(outcome[border:]), by_kind)
+
+
+def _with(question: Question, label: str, injection: Injection) -> Question:
+    text = injection.text.format(label=label)
+    if label == "A":
+        return question._replace(first=f"{question.first}\n{text}")
+    return question._replace(second=f"{question.second}\n{text}")
+
+
+def _asked(backend: Backend, config: JudgeConfig, questions: Sequence[Question], track: Track) -> list[Reply]:
+    replies = [Reply(failure="not asked")] * len(questions)
+    for index, reply in track(backend.ask(config, questions), f"injections into {backend.name}", total=len(questions)):
+        replies[index] = reply
+    return replies
+
+
+def _flips(outcome: Sequence[tuple[str, Reply, str]]) -> Flips:
+    judged = [(reply, label) for _, reply, label in outcome if reply.label is not None]
+    flipped = sum(reply.label == label for reply, label in judged)
+    if not judged:
+        return Flips(0, 0, float("nan"), float("nan"), float("nan"), len(outcome))
+    interval = binomtest(flipped, len(judged)).proportion_ci(0.95, method="exact")
+    rate = flipped / len(judged)
+    return Flips(len(judged), flipped, rate, float(interval.low), float(interval.high), len(outcome) - len(judged))
