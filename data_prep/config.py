@@ -20,7 +20,30 @@ CANONICAL_COLUMNS = (
     "conversations",
     "document",
     "summary",
+    "chosen",
+    "rejected",
+    "label",
+    "question",
+    "choices",
+    "answer",
 )
+
+Format = Literal[
+    "auto",
+    "text",
+    "labelled",
+    "prompt_completion",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "document_summary",
+    "preference",
+    "hh_rlhf",
+    "alpaca_preference",
+    "sharegpt_preference",
+    "choice_preference",
+    "kto",
+]
 
 
 class Splits(StrictModel):
@@ -72,7 +95,7 @@ class DatasetConfig(StrictModel):
     split: str | None = None
     """The split of a Hub data set to read; only for Hub ids, and needed when there is more than one."""
 
-    format: Literal["auto", "text", "prompt_completion", "alpaca", "messages", "sharegpt", "document_summary"] = "auto"
+    format: Format = "auto"
     """How the columns are read; `auto` finds it by their names."""
 
     columns: dict[str, str] = {}
@@ -80,6 +103,12 @@ class DatasetConfig(StrictModel):
 
     prompt: str | None = Field(default=None, min_length=1)
     """Template of the prompt over the row's columns, e.g. `"Translate:\\n\\n{source}"`; literal braces are doubled."""
+
+    wrong: Literal["each", "one"] = "each"
+    """With format `choice_preference`: a row for `each` wrong choice, or for `one` that `splits.seed` picks."""
+
+    keep: list[str] = []
+    """Columns that are carried along in a row's `meta` and never trained on, e.g. `[url, license, robots]`."""
 
     role: Literal["train", "eval"] = "train"
     """`eval`: every row goes to the test split, and `splits` is not used."""
@@ -93,8 +122,20 @@ class DatasetConfig(StrictModel):
     on_error: Literal["fail", "skip"] = "fail"
     """Broken lines and rows stop the run (`fail`), or are counted and left out (`skip`)."""
 
+    max_row_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """A longer line or row counts as broken and is not parsed."""
+
     limit: int | None = Field(default=None, ge=1)
     """Keep only so many rows, the first by id (a random but stable sample); for trials."""
+
+    @field_validator("keep")
+    @classmethod
+    def keep_names_each_column_once(cls, keep: list[str]) -> list[str]:
+        """A repeated name is a slip of the pen."""
+        for name in keep:
+            if keep.count(name) > 1:
+                raise ValueError(f"{name} stands there twice; name each column once")
+        return keep
 
     @field_validator("columns")
     @classmethod
@@ -104,3 +145,43 @@ class DatasetConfig(StrictModel):
         if unknown:
             raise ValueError(f"{unknown[0]} is not a canonical column; allowed are {', '.join(CANONICAL_COLUMNS)}")
         return columns
+
+
+class MixturePart(StrictModel):
+    """How much of one data set goes into a mixture: a share, a number of passes, or a share with a cap on passes."""
+
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the rows, relative to the other weights."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the data set, such as 0.5 or 2; beside a weight: the most there may be. Alone 1 by default."""
+
+
+class Mixture(StrictModel):
+    """Several data sets as one, deterministic by the seed alone."""
+
+    parts: dict[str, MixturePart] = Field(min_length=1)
+    """The data sets by name; their order means nothing."""
+
+    rows: int | None = Field(default=None, ge=1)
+    """Training rows of the whole mixture; parts with epochs alone take theirs first, weights share out the rest."""
+
+    stop: Literal["first_exhausted", "all_exhausted"] | None = None
+    """Instead of `rows`: as many rows as there are until the first of the weighted data sets has been used up once
+    (no row repeats), or until all have been (small ones repeat)."""
+
+    seed: int = 0
+    """Another seed gives another order, and other rows where only some are taken."""
+
+    @model_validator(mode="after")
+    def weights_know_their_total(self) -> Self:
+        """A share of what? And a total without shares would have no effect."""
+        weighted = [name for name, part in self.parts.items() if part.weight is not None]
+        if weighted and (self.rows is None) == (self.stop is None):
+            raise ValueError(f"the weight of {weighted[0]} needs a total: set either rows or stop")
+        if not weighted and (self.rows is not None or self.stop is not None):
+            raise ValueError("rows and stop share out by weights, but no part has one; give weights, or remove them")
+        capped = [name for name in weighted if self.parts[name].epochs is not None]
+        if capped and self.stop is not None:
+            raise ValueError(f"{capped[0]} has a weight and epochs, which needs rows instead of stop")
+        return self

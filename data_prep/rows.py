@@ -1,14 +1,16 @@
 """Canonical rows and the dataset folder that stages hand to each other.
 
 A row is one JSON object with `id`, `source` and one shape: text `{text[, label]}`, prompt/completion
-`{prompt, completion[, label]}`, chat `{messages[, tools]}` or preference `{prompt, chosen, rejected[, tools]}`, whose three
-sides are all texts or all lists of messages. `meta` holds columns that are carried along and never trained on (a URL, a
-licence). A dataset folder holds `train.jsonl`, `validation.jsonl`, `test.jsonl` and `stats.json`.
+`{prompt, completion[, label]}`, chat `{messages[, tools]}` or preference `{prompt, chosen, rejected[, tools]}`. The
+sides of a preference row, and of a prompt/completion row with a (KTO) label, are all texts or all lists of messages.
+`meta` holds columns that are carried along and never trained on (a URL, a licence). A dataset folder holds
+`train.jsonl`, `validation.jsonl`, `test.jsonl` and `stats.json`.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,13 +71,52 @@ def text_of(side: str | list[dict[str, Any]]) -> str:
 
 def read_rows(folder: Path, split: str) -> list[Row]:
     """The rows of one split of a dataset folder; an absent file is an empty split."""
+    return list(iterate_rows(folder, split))
+
+
+def iterate_rows(folder: Path, split: str) -> Iterator[Row]:
+    """The rows of one split, read one by one, so that memory stays flat; an absent file is an empty split."""
+    yield from _rows_of(iterate_lines(folder, split), _split_path(folder, split))
+
+
+def iterate_lines(folder: Path, split: str) -> Iterator[bytes]:
+    """The rows of one split as lines of JSON, without their line ends; an absent file is an empty split."""
     path = _split_path(folder, split)
-    if not path.exists():
-        return []
-    # Split at \n only: text may hold U+2028 and other characters that str.splitlines takes for line ends.
-    lines = path.read_bytes().split(b"\n")
+    if path.exists():
+        with path.open("rb") as lines:
+            yield from (content for line in lines if (content := line.removesuffix(b"\n")))
+
+
+def row_ranges(folder: Path, split: str, shard_bytes: int) -> list[tuple[int, int]]:
+    """Byte ranges `[start, end)` that cover one split, each of whole lines and at least `shard_bytes` (but the last).
+
+    They follow from the file and `shard_bytes` alone; an absent or empty file has none.
+    """
+    path, ranges, start = _split_path(folder, split), list[tuple[int, int]](), 0
+    size = path.stat().st_size if path.exists() else 0
+    while start < size:
+        with path.open("rb") as file:
+            file.seek(min(start + max(shard_bytes, 1), size) - 1)
+            file.readline()
+            ranges.append((start, file.tell()))
+        start = ranges[-1][1]
+    return ranges
+
+
+def read_range(folder: Path, split: str, start: int, end: int) -> list[Row]:
+    """The rows of one of the ranges that `row_ranges` gave."""
+    path = _split_path(folder, split)
+    with path.open("rb") as file:
+        file.seek(start)
+        # Split at \n only: text may hold U+2028 and other characters that str.splitlines takes for line ends.
+        return list(_rows_of(file.read(end - start).split(b"\n"), path))
+
+
+def _rows_of(lines: Iterable[bytes], path: Path) -> Iterator[Row]:
     try:
-        return [json.loads(line) for line in lines if line]
+        for line in lines:
+            if line:
+                yield json.loads(line)
     except ValueError as error:
         raise DataError(f"{path}: not a file of canonical rows ({error}); delete it and load the data again") from error
 
@@ -84,6 +125,26 @@ def write_rows(folder: Path, split: str, rows: Iterable[Row]) -> None:
     """Write one split of a dataset folder, whole or not at all."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     write_whole(_split_path(folder, split), "".join(lines).encode())
+
+
+@contextmanager
+def write_splits(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """Write the splits of a dataset folder row by row: a function that adds one line of JSON to a split.
+
+    All three files appear together at the end; after an error none does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {split: _split_path(folder, split) for split in SPLITS}
+    temporary = {split: path.with_name(f".{path.name}.{os.getpid()}") for split, path in paths.items()}
+    try:
+        with ExitStack() as opened:
+            files = {split: opened.enter_context(path.open("wb")) for split, path in temporary.items()}
+            yield lambda split, line: files[split].writelines((line, b"\n"))
+        for split, path in temporary.items():
+            path.replace(paths[split])
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 def read_stats(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Stable row ids, and splits that follow from them.
 
 An id is `<8 hex of the prompt side>-<8 hex of the rest>`, both SHA-256; a repeat of the same row gets `#2`, `#3`.
-The split is decided by the first half alone, so that one prompt never stands on both sides of an evaluation.
+The split is decided by the first half alone, so that one prompt never stands on both sides of an evaluation; the two
+answers of a preference row stand in its second half. `meta` is no part of an id.
 """
 
 import hashlib
@@ -16,12 +17,14 @@ from data_prep.rows import SPLITS, Row, shape_of
 def prompt_side(row: Row) -> str:
     """What decides a row's split: its text, its prompt, or the turns of a chat before the first answer.
 
-    Only the opening of a chat counts, so that two dialogues that begin alike, and differ later, share a split.
+    Only the opening of a chat counts, so that two dialogues that begin alike, and differ later, share a split; and so
+    does a preference row whose prompt begins like them.
     """
     shape = shape_of(row)
-    if shape != "chat":
-        return row["text"] if shape == "text" else row["prompt"]
-    return json.dumps(row["messages"][: _first_answer(row)], ensure_ascii=False, sort_keys=True)
+    if shape == "text":
+        return row["text"]
+    side = row["messages"] if shape == "chat" else row["prompt"]
+    return side if isinstance(side, str) else _json(side[: _first_answer(side)])
 
 
 def row_id(row: Row) -> str:
@@ -62,15 +65,26 @@ def by_split(rows: Iterable[Row], splits: Splits | None) -> dict[str, list[Row]]
 
 def _rest(row: Row) -> str:
     shape = shape_of(row)
-    if shape != "chat":
-        return "" if shape == "text" else row["completion"]
-    rest = {"messages": row["messages"][_first_answer(row) :], "tools": row.get("tools")}
-    return json.dumps(rest, ensure_ascii=False, sort_keys=True)
+    if shape == "text":
+        return ""
+    if shape == "chat":
+        return _json({"messages": row["messages"][_first_answer(row["messages"]) :], "tools": row.get("tools")})
+    if shape == "prompt_completion" and "label" not in row:
+        return row["completion"]
+    names = ("chosen", "rejected") if shape == "preference" else ("completion", "label")
+    rest = {name: row[name] for name in names} | {"tools": row.get("tools")}
+    if not isinstance(row["prompt"], str):
+        rest["prompt"] = row["prompt"][_first_answer(row["prompt"]) :]
+    return _json(rest)
 
 
-def _first_answer(row: Row) -> int:
-    roles = [turn["role"] for turn in row["messages"]]
+def _first_answer(turns: list[Row]) -> int:
+    roles = [turn["role"] for turn in turns]
     return roles.index("assistant") if "assistant" in roles else len(roles)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _digest(text: str) -> str:

@@ -18,10 +18,19 @@ def threshold(default: Any, **constraints: Any) -> Any:
 
 def measured_part(config: BaseModel) -> dict[str, Any]:
     """The part of a configuration that changes the measures: all fields, at any depth, but those of `threshold`."""
-    part: dict[str, Any] = {}
-    for name, info in type(config).model_fields.items():
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("threshold"):
-            continue
-        value = getattr(config, name)
-        part[name] = measured_part(value) if isinstance(value, BaseModel) else config.model_dump(mode="json")[name]
-    return part
+    thresholds = {
+        name
+        for name, info in type(config).model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("threshold")
+    }
+    plain = config.model_dump(mode="json", exclude=thresholds)
+    return {name: _measured(getattr(config, name), value) for name, value in plain.items()}
+
+
+def _measured(value: Any, plain: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return measured_part(value)
+    if isinstance(value, dict):
+        # Keys that are numbers are text in JSON, so the two go side by side.
+        return {name: _measured(each, own) for each, (name, own) in zip(value.values(), plain.items(), strict=True)}
+    return plain

@@ -47,6 +47,26 @@ def write_predictions(folder: Path, dataset: str, measure: Measure, rows: Sequen
     write_whole(predictions_path(folder, dataset, measure), b"".join(map(_line, rows)))
 
 
+def copy_without(folder: Path, dataset: str, ids: set[str], out: Path) -> int:
+    """Copy the predictions of one data set into `out` without the rows of these ids; returns how many rows there were.
+
+    Raises:
+        DataError: no row is left.
+    """
+    rows_before = 0
+    for measure in MEASURES:
+        if not predictions_path(folder, dataset, measure).exists():
+            continue
+        rows = read_predictions(folder, dataset, measure)
+        rows_before, left = len(rows), [row for row in rows if row["id"] not in ids]
+        if not left:
+            advice = "another evaluation is needed, or stages.evaluate.overlap=null to score it all the same"
+            raise DataError(f"{dataset}: all {len(rows)} items stand in the training data; {advice}")
+        write_predictions(out, dataset, measure, left)
+    write_whole(out / POLICIES, json.dumps({dataset: read_policies(folder)[dataset]}).encode())
+    return rows_before
+
+
 def read_policies(folder: Path) -> dict[str, dict[str, Any]]:
     """How each data set was measured; {} before the first one is."""
     path = folder / POLICIES

@@ -4,23 +4,19 @@ The gate answers a typo with the nearest valid name before anything heavy is imp
 `stages.sft.lerning_rate: unknown key (value 0.001); did you mean learning_rate?`
 """
 
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, SerializeAsAny, model_validator
 
 from data_prep.config import DatasetConfig
+from data_prep.gate import Model, build, nearest
 from data_prep.strict import StrictModel
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 
-Model = TypeVar("Model", bound=BaseModel)
 LATEST = "latest"
 """The link beside the runs that points at the newest."""
 
@@ -85,7 +81,7 @@ class RunConfig(StrictModel):
     def _stages_exist(self) -> "RunConfig":
         for name in self.run:
             if name not in self.stages:
-                raise ValueError(f"run: no stage '{name}' under stages:{_nearest(name, self.stages)}")
+                raise ValueError(f"run: no stage '{name}' under stages:{nearest(name, self.stages)}")
         repeated = sorted({name for name in self.run if self.run.count(name) > 1})
         if repeated:
             raise ValueError(f"run: {repeated} named twice; give the second one a name of its own under stages:")
@@ -106,67 +102,11 @@ def _stage_config(name: str, stage: Any) -> StageConfig:
     kind = stage.get("kind")
     if not isinstance(kind, str) or kind not in STAGES:
         raise ConfigError(
-            f"stages.{name}.kind: unknown stage kind {kind!r}{_nearest(kind, STAGES)}; allowed: {', '.join(STAGES)}"
+            f"stages.{name}.kind: unknown stage kind {kind!r}{nearest(kind, STAGES)}; allowed: {', '.join(STAGES)}"
         )
     return validate(STAGES[kind], stage, prefix=f"stages.{name}")
 
 
 def validate(model: type[Model], values: Any, prefix: str = "") -> Model:
     """Build `model` from plain values, or raise a ConfigError with one line per problem."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(problem, model, prefix) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
-
-
-def _explain(problem: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
-    """One line: key, value, what is allowed."""
-    location = [str(part) for part in problem["loc"]]
-    union_tags = {"lora", "none"}  # pydantic puts the chosen member of a tagged union into the path
-    shown = [part for index, part in enumerate(location) if not (part in union_tags and index)]
-    key = ".".join([*([prefix] if prefix else []), *shown])
-    value, kind = problem.get("input"), problem["type"]
-    if kind == "extra_forbidden":
-        allowed = _fields_at(model, location[:-1])
-        return f"{key}: unknown key (value {value!r}){_nearest(location[-1], allowed)}; allowed: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"{key}: missing; set it in the configuration or on the command line"
-    if kind == "value_error":
-        reason = problem.get("ctx", {}).get("error", problem["msg"])
-        return f"{key}: {reason}" if key else str(reason)
-    return f"{key}: {value!r} is not allowed: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
-    """The names allowed in the section at `path`, found by walking the models' annotations."""
-    current: list[type[BaseModel]] = [model]
-    for part in path:
-        step: list[type[BaseModel]] = []
-        for candidate in current:
-            by_tag = [candidate] if _has_tag(candidate, part) else []
-            info = candidate.model_fields.get(part)
-            step += by_tag or (_models_in(info.annotation) if info else [])
-        current = step or current
-    return [info.alias or name for candidate in current for name, info in candidate.model_fields.items()]
-
-
-def _has_tag(model: type[BaseModel], tag: str) -> bool:
-    """Whether `tag` is the value of the model's `kind` (how pydantic names a union's member in a path)."""
-    info = model.model_fields.get("kind")
-    return info is not None and tag in typing.get_args(info.annotation)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Every model class inside an annotation such as `dict[str, A | None]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict, list, Annotated):
-        return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]
-    return []
-
-
-def _nearest(name: Any, allowed: Iterable[str]) -> str:
-    """`; did you mean X?` when a name is close to an allowed one."""
-    close = difflib.get_close_matches(str(name), list(allowed), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return build(model, values, prefix, ConfigError)

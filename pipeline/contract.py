@@ -6,9 +6,10 @@ A *node* is one piece of work with one artifact. A stage adds one node or severa
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -101,8 +102,20 @@ class Flow:
     models: dict[str, ModelRef] = field(default_factory=dict)
     datasets: dict[str, Output] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, list[str]] = field(default_factory=dict)
+    """The columns that each data set carries along without training on them."""
+    sources: dict[str, Output] = field(default_factory=dict)
+    """The data sets as they were read, before any filter."""
     tested: set[str] = field(default_factory=set)
     """The data sets that have a test split."""
+    trained_on: dict[str, Output] = field(default_factory=dict)
+    """The data sets that a stage so far trains on."""
+    decontaminated: set[str] = field(default_factory=set)
+    """The evaluations that training rows were cleaned of."""
+    artifacts: Path = Path("outputs/artifacts")
+    """The folder of all artifacts."""
+    finished: Callable[[Node], bool] = lambda _node: False
+    """Whether the artifact of a node exists already."""
     nodes: list[Node] = field(default_factory=list)
 
     def add(self, node: Node) -> Node:

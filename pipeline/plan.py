@@ -1,5 +1,6 @@
 """What would run: the nodes of a run in order, their fingerprints, and whether each is cached. Never imports torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.origins import Origin, data_origin, model_origin
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def make_plan(config: RunConfig) -> Plan:
     hashes = HashMemory(artifact_root(config) / "hashes.json")
     data = {name: data_origin(name, dataset, hashes) for name, dataset in config.data.items()}
     model = model_origin(config.model, hashes)
-    flow = _lay_out(config, model, data)
     root = artifact_root(config)
+    flow = _lay_out(config, model, data, lambda node: Artifact(artifact_folder(root, node)).state(hashes) == "cached")
     steps = []
     for node in flow.nodes:
         linked = node.kind == "model" and Path(model.location).is_dir()
@@ -78,7 +79,7 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(config, steps, flow, model, data, hashes)
 
 
-def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin]) -> Flow:
+def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin], finished: Callable[[Node], bool]) -> Flow:
     """The sources' nodes first, then each stage adds its own."""
     flow = Flow(
         seed=config.seed,
@@ -86,6 +87,8 @@ def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin]) -> Flow:
         attention=config.model.attention,
         trust_remote_code=config.model.trust_remote_code,
         processes=config.launch.processes,
+        artifacts=artifact_root(config),
+        finished=finished,
     )
     scratch = config.model.scratch is not None
     if not scratch:
@@ -137,7 +140,8 @@ def _add_data(name: str, config: RunConfig, origin: Origin, flow: Flow) -> None:
         identity={"name": name, **origin.identity},
         inputs=flow.models["base"].as_inputs() if dataset.lead is not None else {},
     )
-    flow.datasets[name] = Output(flow.add(node))
+    flow.datasets[name] = flow.sources[name] = Output(flow.add(node))
     flow.roles[name] = dataset.role
+    flow.carried[name] = dataset.keep
     if dataset.role == "eval" or dataset.splits.test > 0:
         flow.tested.add(name)

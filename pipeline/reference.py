@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.config import RunConfig, _models_in
+from data_prep.gate import models_in
+from pipeline.config import RunConfig
 from pipeline.stages import STAGES
 
 HEAD = """\
@@ -42,7 +43,7 @@ def _section(model: type[BaseModel], prefix: str, level: int) -> Iterator[str]:
     for name, info in model.model_fields.items():
         if name == "stages":
             continue
-        for inner in _models_in(info.annotation):
+        for inner in models_in(info.annotation):
             title = _title(_place(prefix, name), inner)
             yield f"{'#' * (level + 1)} {title}\n"
             yield f"{_one_line(inner.__doc__)}\n"

@@ -4,12 +4,23 @@ The two are apart so that other thresholds can be tried without measuring again.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from data_prep.rows import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One number that a measure is held against: what a what-if table varies."""
+
+    rule: str
+    column: str
+    side: Literal["min", "max"]
+    value: float
 
 
 class Edit(Protocol):
@@ -35,5 +46,9 @@ class Step(Protocol):
         ...
 
     def reasons(self, measures: "pa.Table") -> list[list[str]]:
-        """Per row of a table with at least these columns, why it is dropped, rule by rule; []: the step lets it pass."""
+        """Per row of a table with at least these columns, why it is dropped, rule by rule; []: it passes."""
+        ...
+
+    def limits(self) -> Sequence[Limit]:
+        """The numeric limits that `reasons` applies, for the what-if table; []: there are none."""
         ...

@@ -99,9 +99,12 @@ def _data(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
         if loaded is None:
             continue
         stats = read_json(loaded.artifact.folder / "stats.json")
-        funnel = [{"step": "read", "rows": stats["read"], "dropped": 0}]
+        funnel, limits, tested = [{"step": "read", "rows": stats["read"], "dropped": 0}], [], []
         if final is not None and (final.artifact.folder / "funnel.json").exists():
             funnel = read_json(final.artifact.folder / "funnel.json")[name]
+            limits = read_json(final.artifact.folder / "what_if.json")["limits"]
+            if (final.artifact.folder / "self_test.json").exists():
+                tested = _self_test(read_json(final.artifact.folder / "self_test.json"))
         folder = (final or loaded).artifact.folder / (output.path if final else "")
         sealed = (final or loaded).done["files"]
         splits = read_json(folder / "stats.json")["splits"]
@@ -111,6 +114,8 @@ def _data(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             "format": stats["format"],
             "fingerprint": (final or loaded).node.fingerprint,
             "funnel": funnel,
+            "what_if": limits,
+            "self_test": tested,
             "splits": splits,
             "split_sha256": {
                 split: sealed[f"{inside}{split}.jsonl"] for split in splits if f"{inside}{split}.jsonl" in sealed
@@ -215,6 +220,9 @@ def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> li
         if result.node.kind == "filter":
             for name, funnel in read_json(result.artifact.folder / "funnel.json").items():
                 warnings += [f"{name}: {entry['alarm']}." for entry in funnel if "alarm" in entry]
+        if result.node.kind == "evaluate.compare":
+            overlaps = read_json(result.artifact.folder / "comparison.json").get("overlap", {})
+            warnings += [_told_overlap(name, each) for name, each in overlaps.items() if each["removed"]]
     now = manifest["environment"]["packages"]
     for result in made.values():
         then = result.done["packages"]
@@ -223,3 +231,30 @@ def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> li
             told = ", ".join(f"{name} {then[name]} (now {now[name]})" for name in changed)
             warnings.append(f"{result.node.name} is cached from another environment: {told}.")
     return warnings
+
+
+def _told_overlap(dataset: str, overlap: Mapping[str, Any]) -> str:
+    """How many items were left out, and one of them with the training row that holds it."""
+    one = overlap["examples"][0]
+    return (
+        f"{dataset}: {overlap['removed']} of {overlap['items']} items stand in the training data and are left out, "
+        f"such as {one['id']} in row {one['row']} of {one['row_dataset']}."
+    )
+
+
+def _self_test(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the self-test's table: each step, then what was planted for it kind by kind."""
+    rows: list[dict[str, Any]] = []
+    for step, rates in found.items():
+        if step == "not_tested":
+            rows.append({"kind": "self-test", "note": rates})
+        elif isinstance(rates, Mapping) and "not_tested" in rates:
+            rows.append({"kind": step, "note": rates["not_tested"]})
+        elif isinstance(rates, Mapping):
+            rows += [_rates(step, rates), *(_rates(f"{step}: {kind}", each) for kind, each in rates["kinds"].items())]
+    return rows
+
+
+def _rates(kind: str, rates: Mapping[str, Any]) -> dict[str, Any]:
+    shares = {name: rates[name]["value"] if rates.get(name) else None for name in ("recall", "precision")}
+    return {"kind": kind.replace("_", " "), "planted": rates["planted"], "found": rates["found"], **shares}

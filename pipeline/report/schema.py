@@ -92,6 +92,45 @@ class FunnelStep(Part):
     changed: int | None = None
 
 
+class LimitValue(Part):
+    """What one value of a limit keeps."""
+
+    value: float
+    rows: int = 0
+    words: int = 0
+    current: bool = False
+
+
+class Borderline(Part):
+    """A row whose fate hangs on one limit."""
+
+    id: str = ""
+    value: float = 0.0
+    kept: bool = False
+
+
+class WhatIf(Part):
+    """Other values of one limit of a filter."""
+
+    step: str = ""
+    rule: str = ""
+    side: str = ""
+    limit: float = 0.0
+    values: Rows[LimitValue] = []
+    borderline: Rows[Borderline] = []
+
+
+class SelfTest(Part):
+    """How much of what was planted a filter found."""
+
+    kind: str = ""
+    planted: int | None = None
+    found: int | None = None
+    recall: float | None = None
+    precision: float | None = None
+    note: str | None = None
+
+
 class DataSet(Part):
     """One data set: where from, what was dropped, how it was split."""
 
@@ -99,6 +138,8 @@ class DataSet(Part):
     format: str | None = None
     fingerprint: str | None = None
     funnel: Rows[FunnelStep] = []
+    what_if: Rows[WhatIf] = []
+    self_test: Rows[SelfTest] = []
     splits: Map[int] = {}
     split_sha256: Map[str] = {}
 

@@ -47,6 +47,37 @@ def _share(part: float, whole: float) -> float:
     return round(100 * max(part, 0) / whole, 2) if whole else 0.0
 
 
+class LimitRow(NamedTuple):
+    """What other values of one limit would keep."""
+
+    step: str
+    rule: str
+    limit: str
+    cells: list[tuple[str, str, bool]]
+    """(value, rows and words kept, whether it is the present one)."""
+    borderline: str
+
+
+def limit_rows(data: DataSet) -> list[LimitRow]:
+    """The limits that matter: those of which some value keeps other rows. Two values on each side of it."""
+    rows = []
+    for limit in data.what_if:
+        if len({each.rows for each in limit.values}) < 2:
+            continue
+        at = next((index for index, each in enumerate(limit.values) if each.current), 0)
+        shown = limit.values[max(at - 2, 0) : at + 3]
+        cells = [(_plain(each.value), f"{number(each.rows)} / {number(each.words)}", each.current) for each in shown]
+        fates = ((each, "kept" if each.kept else "dropped") for each in limit.borderline)
+        nearest = (f"{each.id} ({_plain(each.value)}, {fate})" for each, fate in fates)
+        bound = "at least" if limit.side == "min" else "at most"
+        rows.append(LimitRow(limit.step, limit.rule, f"{bound} {_plain(limit.limit)}", cells, ", ".join(nearest)))
+    return rows
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.4g}"
+
+
 def split_rows(data: DataSet) -> list[tuple[str, int, float, str]]:
     """(split, rows, percent of all rows, sha256) of each split."""
     total = sum(data.splits.values())

@@ -7,10 +7,12 @@ then one line in each table.
 from pipeline.contract import StageConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.mix.config import MixConfig
 from pipeline.stages.sft.config import SftConfig
 
 STAGES: dict[str, type[StageConfig]] = {
     "filter": FilterConfig,
+    "mix": MixConfig,
     "sft": SftConfig,
     "evaluate": EvaluateConfig,
 }
@@ -18,10 +20,13 @@ STAGES: dict[str, type[StageConfig]] = {
 RUNNERS: dict[str, str] = {
     "model": "pipeline.stages.model.run",
     "data": "pipeline.stages.data.run",
+    "filter.measure": "pipeline.stages.filter.measure",
     "filter": "pipeline.stages.filter.run",
+    "mix": "pipeline.stages.mix.run",
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
+    "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",
 }
 """Node kind → the module whose `run(config, inputs, out, track)` makes the artifact."""

@@ -1,18 +1,19 @@
 """Near-duplicate removal against datasketch and datatrove on the same texts, in the same run, on one core.
 
-    RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 python tests/benchmarks/near_dedup.py [texts]
+    RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup
+    RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 python -m tests.benchmarks.near_dedup --documents 1000000
 
 Ours runs from end to end (signatures, bands, exact comparison, groups). datasketch runs shingling, signatures, LSH and
 exact comparison over Python sets; datatrove only its shingling and signatures (its later stages work on files).
-With a number, as many short synthetic texts with planted repeats are run as well, with the peak of the memory.
+With --documents, as many short synthetic texts with planted repeats are deduplicated out of core instead: texts and
+signatures in files, shards signed by two processes, and the peak of the memory of the process that holds the index.
 """
 
+import argparse
 import json
 import random
 import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ import numpy as np
 from data_prep.curation.near_dedup.config import NearDedup
 from data_prep.curation.near_dedup.find import find_near_duplicates
 from data_prep.curation.near_dedup.shingles import sign
+from tests.benchmarks import near_dedup_out_of_core as out_of_core
 
 CONFIG = NearDedup()
 ROUNDS = 5
@@ -110,36 +112,14 @@ def compare(name: str, peer: Callable[[list[str]], int], texts: list[str], sampl
     print(f"ours {fast:7.1f} MB/s   {name} {slow:6.2f} MB/s   ratio {fast / slow:6.1f}   rounds {ROUNDS}", flush=True)
 
 
-def many_short(count: int) -> list[str]:
-    """Texts of 40 to 80 words, of which one in five repeats an earlier one but for one word."""
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(50_000)]
-    texts: list[str] = []
-    while len(texts) < count:
-        if texts and draw.random() < 0.2:
-            repeated = draw.choice(texts).split()
-            repeated[-1] = draw.choice(words)
-            texts.append(" ".join(repeated))
-        else:
-            texts.append(" ".join(draw.choices(words, k=draw.randint(40, 80))))
-    return texts
-
-
-def scale(count: int) -> None:
-    """Time and memory of many short texts."""
-    texts = many_short(count)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    removed = ours(texts)
-    spent = time.perf_counter() - start
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / count
-    print(
-        f"{count:,} texts, {megabytes(texts):.0f} MB: {spent:.1f} s, {removed:,} removed, peak +{more:,.0f} B per text"
-    )
-
-
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.near_dedup", description=__doc__)
+    parser.add_argument("--documents", type=int, help="instead: so many short texts out of core")
+    asked = parser.parse_args()
+    if asked.documents:
+        print(out_of_core.measure(asked.documents))
+        return
     texts = real_texts()
     random.Random(0).shuffle(texts)
     sizes = np.array([len(text) for text in texts])
@@ -152,8 +132,6 @@ def main() -> None:
     compare("datasketch", by_datasketch, texts, texts[: len(texts) // 4])
     if find_spec("datatrove") and find_spec("spacy"):
         compare("datatrove", by_datatrove, texts, texts[: len(texts) // 40])
-    for count in sys.argv[1:]:
-        scale(int(count))
 
 
 if __name__ == "__main__":

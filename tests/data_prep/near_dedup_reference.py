@@ -3,6 +3,13 @@
 import random
 import unicodedata
 
+import numpy as np
+
+from data_prep.curation.near_dedup.config import NearDedup
+from data_prep.curation.near_dedup.groups import NearDuplicates
+from data_prep.curation.near_dedup.pairs import NearPairs, find_pairs, search_order
+from data_prep.curation.near_dedup.shingles import sign
+
 UNSPACED = ("THAI ", "LAO ", "MYANMAR ", "KHMER ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "HENTAIGANA ")
 UNSPACED += ("COMBINING KATAKANA", "BOPOMOFO ", "CJK ", "IDEOGRAPHIC ")
 
@@ -61,3 +68,14 @@ def planted(seed: int, originals: int = 300, length: int = 240) -> tuple[list[st
         pairs.append((len(texts), len(texts) + 1))
         texts += [" ".join(text), " ".join(copy).capitalize() + "."]
     return texts, pairs
+
+
+def search(texts: list[str], config: NearDedup) -> NearPairs:
+    index = sign(texts, config.words, config.permutations, config.seed)
+    return find_pairs(index, texts, config, search_order(index))
+
+
+def same(first: NearDuplicates, second: NearDuplicates) -> bool:
+    return all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+    )

@@ -1,21 +1,26 @@
 """What each filter step drops and keeps, and that the ledger and the funnel tell all of it."""
 
+import contextlib
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from data_prep.config import DatasetConfig
-from data_prep.curation.config import CurationSteps, Language
+from data_prep.curation.config import CurationSteps
 from data_prep.curation.curate import curate
-from data_prep.curation.steps import Judgement, judge, language_sample, parts_of
+from data_prep.curation.decide import decide
+from data_prep.curation.language.step import language_sample
+from data_prep.curation.measure import measure
+from data_prep.engines.config import LocalEngine
 from data_prep.errors import DataError
 from data_prep.load import load
-from data_prep.rows import read_rows, read_stats, write_rows, write_stats
+from data_prep.rows import SPLITS, read_rows, read_stats, write_rows, write_stats
 
 GERMAN = "Nenne mir bitte die Hauptstadt von Frankreich in einem ganzen Satz."
 ENGLISH = "Please tell me the capital of France in one whole sentence."
@@ -30,8 +35,22 @@ def steps(**some: object) -> CurationSteps:
     return CurationSteps.model_validate({"empty": None, "exact_dedup": None, "language": None, "length": None, **some})
 
 
+def judge(rows: list[tuple[str, dict]], chosen: CurationSteps) -> list[dict]:
+    """The ledger's lines of (split, row) pairs, in their order; `kept` rows that no test asks about keep it whole."""
+    with tempfile.TemporaryDirectory() as place:
+        source = folder(Path(place, "in"), {split: [row for own, row in rows if own == split] for split in SPLITS})
+        job = measure({"d": source}, chosen, Path(place, "job"), LocalEngine(workers=1))
+        with contextlib.suppress(DataError):  # nothing may be left
+            decide(job, chosen, Path(place, "out"), LocalEngine(workers=1), work=Path(place, "work"))
+        parts = sorted(Path(place, "work", "written").glob("*/ledger.parquet")) or [Path(place, "out/ledger.parquet")]
+        lines = [line for part in parts for line in parquet.read_table(part).to_pylist()]
+    by_id = {line["id"]: line for line in lines}
+    return [by_id[row["id"]] for _, row in rows]
+
+
 def reasons(row: dict, **some: object) -> dict[str, str]:
-    return judge([("train", {"id": "i", "source": "d", **row})], steps(**some), "t")[0].reasons
+    (line,) = judge([("train", {"id": "i", "source": "d", **row})], steps(**some))
+    return dict(reason.split(": ", 1) for reason in line["reasons"])
 
 
 def folder(path: Path, rows: dict[str, list[dict]]) -> Path:
@@ -69,7 +88,7 @@ def test_empty(row: dict, reason: str | None) -> None:
 @pytest.mark.parametrize("completion", ["2", "No.", "Paris", "x = y²", "東京", "def f(x): return x", "Bern"])
 def test_the_default_steps_keep_short_answers(completion: str) -> None:
     row = {"id": "i", "source": "d", "prompt": "Answer:", "completion": completion}
-    assert judge([("train", row)], CurationSteps(), "t")[0].reasons == {}
+    assert judge([("train", row)], CurationSteps())[0]["reasons"] == []
 
 
 def test_language() -> None:
@@ -96,10 +115,10 @@ def test_more_than_the_librarys_eighty_characters_are_judged() -> None:
 
 def test_the_judged_text_is_four_hundred_characters_shared_by_both_sides() -> None:
     row = pair("i", "p" * 900, "c\n" * 900)
-    sample = language_sample(Judgement(row, "train", parts_of(row)), Language())
+    sample = language_sample(row, "all")
     assert sample == "p" * 200 + " " + "c " * 100
     row = pair("i", "", "c" * 900)
-    assert language_sample(Judgement(row, "train", parts_of(row)), Language()) == "c" * 400
+    assert language_sample(row, "all") == "c" * 400
 
 
 @pytest.mark.parametrize(
@@ -124,28 +143,29 @@ def test_length_limits_of_text_rows_and_tool_calls() -> None:
     assert reasons({"messages": [{"role": "user", "content": "q"}, call]}, length={}) == {}
 
 
+@settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""])), max_size=12),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""])), min_size=1, max_size=12),
     st.sampled_from(["row", "prompt"]),
 )
 def test_each_group_of_equal_rows_keeps_exactly_one(pairs: list[tuple[str, str]], on: str) -> None:
     rows = [pair(f"{number:02}", prompt, completion) for number, (prompt, completion) in enumerate(pairs)]
-    judged = judge([("train", row) for row in rows], steps(exact_dedup={"on": on}), "t")
+    judged = judge([("train", row) for row in rows], steps(exact_dedup={"on": on}))
     keys = [(row["prompt"], row["completion"] if on == "row" else "") for row in rows]
-    kept = [key for key, each in zip(keys, judged, strict=True) if not each.reasons]
+    kept = [key for key, each in zip(keys, judged, strict=True) if each["kept"]]
     assert sorted(kept) == sorted(set(keys))
     for key, each in zip(keys, judged, strict=True):
-        if each.duplicate_of is not None:
-            assert keys[int(each.duplicate_of)] == key
-            assert each.reasons["exact_dedup"] == f"repeats the {on} of {each.duplicate_of}"
+        if each["duplicate_of"] is not None:
+            assert keys[int(each["duplicate_of"])] == key
+            assert each["reasons"] == [f"exact_dedup: repeats the {on} of {each['duplicate_of']}"]
 
 
 def test_the_row_kept_is_one_that_passes_the_other_steps_then_of_the_test_split() -> None:
     rows = [("train", pair("a", "q", "")), ("train", pair("b", "q", "good")), ("test", pair("c", "q", "good"))]
-    judged = judge(rows, steps(empty={}, exact_dedup={"on": "prompt"}), "t")
-    assert [each.duplicate_of for each in judged] == ["c", "c", None]
-    judged = judge(rows[:2], steps(empty={}, exact_dedup={"on": "prompt"}), "t")
-    assert [each.duplicate_of for each in judged] == ["b", None]
+    judged = judge(rows, steps(empty={}, exact_dedup={"on": "prompt"}))
+    assert [each["duplicate_of"] for each in judged] == ["c", "c", None]
+    judged = judge(rows[:2], steps(empty={}, exact_dedup={"on": "prompt"}))
+    assert [each["duplicate_of"] for each in judged] == ["b", None]
 
 
 def test_ledger_and_funnel_tell_everything(tmp_path: Path) -> None:
@@ -171,7 +191,7 @@ def test_ledger_and_funnel_tell_everything(tmp_path: Path) -> None:
     stats = read_stats(tmp_path / "out" / "d")
     assert (stats["rows"], stats["splits"], stats["format"]) == (2, result["splits"]["d"], "x")
     lines = ledger(tmp_path / "out")
-    assert list(lines) == ["a", "b", "c", "d", "e"]
+    assert list(lines) == ["e", "a", "b", "c", "d"]
     assert lines["b"]["reasons"] == ["empty: the completion is empty", "length: completion of 0 words, at least 1"]
     assert [reason.split(":")[0] for reason in lines["d"]["reasons"]] == ["exact_dedup", "language"]
     assert (lines["d"]["dropped_by"], lines["d"]["duplicate_of"], lines["d"]["language"]) == ("exact_dedup", "c", "de")
@@ -181,7 +201,8 @@ def test_ledger_and_funnel_tell_everything(tmp_path: Path) -> None:
         "test",
         [],
     )
-    assert (lines["e"]["words_prompt"], lines["e"]["words_completion"], lines["e"]["words_text"]) == (11, 1, None)
+    assert [lines["e"][f"length_{part}_words"] for part in ("prompt", "completion", "text")] == [11, 1, None]
+    assert lines["e"]["words"] == 12
 
 
 def test_the_output_is_the_same_to_the_byte_and_the_input_is_untouched(tmp_path: Path) -> None:
@@ -246,21 +267,20 @@ def test_near_dedup_names_a_kept_row_and_protects_the_test_split() -> None:
         ("test", near("b", f"{WORDS} and its rails")),
         ("train", near("c", "Another story, about a market that moved to the old station hall in spring.")),
     ]
-    judged = judge(rows, steps(near_dedup=PAIRS), "t")
-    kept = {each.row["id"] for each in judged if not each.reasons}
-    assert kept == {"b", "c"}
-    assert judged[0].duplicate_of == "b"
-    assert re.fullmatch(r"similarity 0\.[89]\d of the row to b", judged[0].reasons["near_dedup"])
+    judged = judge(rows, steps(near_dedup=PAIRS))
+    assert {each["id"] for each in judged if each["kept"]} == {"b", "c"}
+    assert judged[0]["duplicate_of"] == "b" and judged[0]["duplicate_group"] == judged[1]["duplicate_group"] == "b"
+    assert re.fullmatch(r"near_dedup: similarity 0\.[89]\d of the row to b", judged[0]["reasons"][0])
 
 
 def test_a_near_duplicate_of_a_dropped_row_is_kept() -> None:
     """What another step drops must not take its neighbours with it."""
     broken = near("a", f"{WORDS} and its rails today too", completion="")
     judged = judge(
-        [("train", broken), ("train", near("b", WORDS))], steps(near_dedup={"on": "prompt", **PAIRS}, empty={}), "t"
+        [("train", broken), ("train", near("b", WORDS))], steps(near_dedup={"on": "prompt", **PAIRS}, empty={})
     )
-    assert judged[1].reasons == {}
-    assert set(judged[0].reasons) == {"empty", "near_dedup"}
+    assert judged[1]["reasons"] == []
+    assert [reason.split(":")[0] for reason in judged[0]["reasons"]] == ["empty", "near_dedup"]
 
 
 def test_an_alarm_when_near_dedup_takes_most_of_a_data_set(tmp_path: Path) -> None:

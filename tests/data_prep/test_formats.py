@@ -6,14 +6,16 @@ from hypothesis import strategies as st
 
 from data_prep.config import DatasetConfig
 from data_prep.errors import DataError
-from data_prep.formats import choose_adapter
+from data_prep.formats import choose_adapter, stored
 from data_prep.templates import BrokenRow, parse_template
 
 
 def adapt(row: dict, **settings: object) -> tuple[str, dict]:
     config = DatasetConfig.model_validate({"source": "x.jsonl", **settings})
     adapter = choose_adapter("d", config, list(row), list(row))
-    return adapter.format.name, adapter.adapt(adapter.view(row))
+    [adapted] = adapter.adapt(adapter.view(row))
+    stored(adapted)
+    return adapter.format.name, adapted
 
 
 USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -95,7 +97,11 @@ def test_a_prompt_template_stands_in_for_the_prompt() -> None:
 @pytest.mark.parametrize(
     ("row", "settings", "said"),
     [
-        ({"question": 1, "answer": 2}, {}, r"data\.d: no format fits \(columns: answer, question\); formats: messages"),
+        (
+            {"question": 1, "answer": 2},
+            {},
+            r"data\.d: no format fits \(columns: answer, question\); formats: sharegpt_pref",
+        ),
         ({"question": 1, "answer": 2}, {}, r"data\.d\.columns=\{prompt: question, completion: answer\}"),
         ({"body": 1}, {}, r"data\.d\.columns=\{text: body\}"),
         ({"a": 1}, {"columns": {"text": "b"}}, r"data\.d\.columns\.text: there is no column b \(columns: a\)"),
@@ -111,8 +117,12 @@ def test_a_prompt_template_stands_in_for_the_prompt() -> None:
             {"prompt": "{docment}"},
             r"data\.d\.prompt: there is no column docment \(columns: d",
         ),
-        ({"prompt": 1, "chosen": 1, "rejected": 1}, {}, "chosen and rejected are preference rows"),
-        ({"messages": 1, "label": True}, {}, r"label marks good and bad answers \(KTO\)"),
+        (
+            {"text": 1},
+            {"keep": ["url"]},
+            r"data\.d\.keep\.0: there is no column url \(columns: text\); name one of these",
+        ),
+        ({"text": 1}, {"wrong": "one"}, r"data\.d\.wrong: only for the format choice_preference, not text; remove it"),
     ],
 )
 def test_columns_that_do_not_fit_are_told(row: dict, settings: dict, said: str) -> None:
@@ -132,7 +142,7 @@ def test_columns_that_do_not_fit_are_told(row: dict, settings: dict, said: str) 
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role is ['user'], not one of system"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content is a list, not text"),
         ({"messages": [USER, {"role": "assistant"}]}, "messages[1].content is missing, not text"),
-        ({"messages": [{**USER, "weight": float("nan")}]}, "holds a value that JSON cannot"),
+        ({"messages": [{**USER, "weight": float("nan")}, ANSWER]}, "holds a value that JSON cannot"),
         ({"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from is 'alien', not one of system"),
         ({"conversations": [{"from": "function_call", "value": "f("}]}, "conversations[0].value is not JSON"),
         ({"messages": [USER], "tools": "{}"}, "tools is not a list of objects"),
@@ -177,7 +187,7 @@ def test_templates_reach_columns_and_nothing_else(template: str, said: str) -> N
 
 
 def test_the_config_refuses_what_would_have_no_effect() -> None:
-    with pytest.raises(ValueError, match="question is not a canonical column; allowed are text, prompt"):
-        DatasetConfig(source="x", columns={"question": "prompt"})
+    with pytest.raises(ValueError, match="query is not a canonical column; allowed are text, prompt"):
+        DatasetConfig(source="x", columns={"query": "prompt"})
     with pytest.raises(ValueError, match=r"train \+ validation \+ test must be 1, not 0\.9; change one of the three"):
         DatasetConfig.model_validate({"source": "x", "splits": {"train": 0.7}})

@@ -22,7 +22,7 @@ from data_prep.errors import DataError
 
 def test_precision_and_recall_on_planted_near_duplicates():
     found_close = all_close = 0
-    for seed in range(4):
+    for seed in range(2):
         texts, pairs = planted(seed)
         found = find_near_duplicates(texts, NearDedup())
         for first, second in pairs:
@@ -34,8 +34,13 @@ def test_precision_and_recall_on_planted_near_duplicates():
             if one_removed:
                 removed = second if found.kept[first] else first
                 assert found.of(removed) == (first + second - removed, pytest.approx(true, abs=1e-12))
-    assert all_close > 300
+    assert all_close > 150
     assert found_close / all_close >= 0.97
+
+
+def kept_by(keep: str) -> NearDedup:
+    fields = {"best": {"best_of": "score"}, "earliest": {"earliest_by": "date"}}
+    return NearDedup(keep=keep, **fields.get(keep, {}))
 
 
 def check_promises(texts: list[str], config: NearDedup) -> None:
@@ -108,12 +113,12 @@ def test_a_removed_row_names_the_most_similar_kept_row():
 
 
 @pytest.mark.parametrize(
-    ("keep", "keys", "kept"), [("longest", None, 1), ("first", None, 0), ("key", [3, 2, 1], 2), ("key", "bac", 1)]
+    ("keep", "keys", "kept"), [("longest", None, 1), ("first", None, 0), ("best", [3, 2, 1], 2), ("earliest", "bac", 1)]
 )
 def test_the_rule_decides_which_row_is_kept(keep: str, keys: list[int] | None, kept: int):
     base = " ".join(vocabulary(1)[:100])
     texts = [base, base + " one more", base.upper()]
-    found = find_near_duplicates(texts, NearDedup(keep=keep), keys=keys)
+    found = find_near_duplicates(texts, kept_by(keep), keys=keys)
     assert np.flatnonzero(found.kept).tolist() == [kept]
     assert {found.of(row)[0] for row in range(3) if row != kept} == {kept}
     assert set(found.group.tolist()) == {kept}
@@ -179,9 +184,9 @@ def test_a_crowded_row_is_compared_with_the_first_and_the_most_alike():
     signatures[:29, :4] = 1  # all are alike but for 4 values; 20 and 21 are nearer to the last
     signatures[20:22] = 0
     pairs = np.array([(a, 29) for a in range(29)] + [(0, 1), (0, 2)])
-    wanted = candidates.promising(signatures, np.arange(30), pairs, 0.8, 3)
+    wanted = candidates.promising(signatures, np.arange(30), pairs, 3)
     assert [tuple(pair) for pair in pairs[wanted].tolist()] == [(a, 29) for a in (0, 1, 2, 20, 21)] + [(0, 1), (0, 2)]
-    assert candidates.promising(signatures, np.arange(30), pairs, 0.8, 15).all()
+    assert candidates.promising(signatures, np.arange(30), pairs, 15).all()
 
 
 def test_bands_follow_the_formula():
@@ -241,19 +246,19 @@ def test_long_lines_and_hard_characters():
 @pytest.mark.parametrize(
     ("keep", "keys", "message"),
     [
-        ("key", None, "near_dedup.keep: key needs keys and none were given; give one per row, or keep=longest"),
-        ("key", [1], "near_dedup: 1 keys for 2 texts; give one key per text"),
+        ("best", None, "near_dedup.keep: best needs keys and none were given; give one per row"),
+        ("best", [1], "near_dedup: 1 keys for 2 texts; give one key per text"),
         ("longest", [1.0, math.nan], "near_dedup: a key is NaN, which has no order; give a number to every row"),
-        ("key", [1, "a"], "give keys of one sortable type"),
+        ("earliest", [1, "a"], "give keys of one sortable type"),
     ],
 )
 def test_unusable_keys_are_refused(keep: str, keys: list | None, message: str):
     with pytest.raises(DataError) as error:
-        find_near_duplicates(["a", "b"], NearDedup(keep=keep), keys=keys)
+        find_near_duplicates(["a", "b"], kept_by(keep), keys=keys)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.2}, {"words": 0}, {"keep": "best"}, {"treshold": 0.8}])
+@pytest.mark.parametrize("wrong", [{"threshold": 0.2}, {"words": 0}, {"keep": "key"}, {"treshold": 0.8}])
 def test_settings_out_of_range_are_refused(wrong: dict):
     with pytest.raises(ValidationError):
         NearDedup(**wrong)

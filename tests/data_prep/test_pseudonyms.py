@@ -203,7 +203,8 @@ def test_arguments_stay_json_under_masks() -> None:
     untouched = '{"a":1,  "b": [true, null]}'
     row = mask.apply({"id": "1", "messages": [{"role": "assistant", "arguments": untouched}]}).row
     assert row and row["messages"][0]["arguments"] == untouched
-    assert mask.text('{"broken": bob@web.de', __import__("collections").Counter()) == '{"broken": [EMAIL]'
+    row = mask.apply({"id": "1", "messages": [{"role": "assistant", "arguments": '{"broken": bob@web.de'}]}).row
+    assert row and row["messages"][0]["arguments"] == '{"broken": [EMAIL]'
 
 
 def test_keys_decide() -> None:

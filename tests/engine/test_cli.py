@@ -58,7 +58,7 @@ def test_plan_and_cached_run_import_nothing_heavy(smoke: Finished) -> None:
 def test_plan_of_new_outputs_imports_nothing_heavy(tmp_path: Path) -> None:
     done = imported_by(SMOKE, "mode=plan", f"outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert "8 of 8 to run" in done.stdout
+    assert "9 of 9 to run" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_plan_of_new_outputs_imports_nothing_heavy(tmp_path: Path) -> None:
         ([SMOKE, "launch=gpu"], 2, "launch=gpu: unknown launch; did you mean gpus?"),
         ([SMOKE, "adapter@stages.sft.adapter=lor"], 2, "adapter=lor: unknown adapter; did you mean lora?"),
         ([SMOKE, "data=3"], 2, "Config group override must be a string or a list"),
-        ([SMOKE, "stages.sft.kind=[1]"], 2, "stages.sft.kind: unknown stage kind [1]; allowed: filter, sft, evaluate"),
+        ([SMOKE, "stages.sft.kind=[1]"], 2, "stages.sft.kind: unknown stage kind [1]; allowed: filter, mix, sft, evaluate"),
         ([SMOKE, "stages.sft=3"], 2, "stages.sft: 3 is not a section; write stages.sft.kind=…"),
         ([SMOKE, "stages.evaluate.compare=[base,stf]"], 2, "stages.evaluate.compare: no model 'stf' before this stage"),
         ([SMOKE, "stages.sft.from=sft"], 2, "stages.sft.from: no model 'sft'; there are ['base']"),

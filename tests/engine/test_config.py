@@ -86,7 +86,7 @@ def test_every_yaml_opens_with_its_command() -> None:
         ("stages.sft.warmup_steps=30", "stages.sft: warmup_steps 30 must be below max_steps 30"),
         (
             "stages.sft.kind=stf",
-            "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, sft, evaluate",
+            "stages.sft.kind: unknown stage kind 'stf'; did you mean sft?; allowed: filter, mix, sft, evaluate",
         ),
         ("run=[filter,stf]", "run: no stage 'stf' under stages:; did you mean sft?"),
         ("run=[sft,sft]", "run: ['sft'] named twice"),
@@ -184,7 +184,7 @@ def consumed_names() -> set[str]:
 
 def test_every_field_is_read_somewhere() -> None:
     """A field that nothing reads would be a setting that lies."""
-    from pipeline.config import _models_in
+    from data_prep.gate import models_in
 
     seen, todo, read = set(), [RunConfig, *stages.STAGES.values()], consumed_names()
     while todo:
@@ -196,7 +196,7 @@ def test_every_field_is_read_somewhere() -> None:
             assert info.description, f"{model.__name__}.{name} has no docstring"
             by_side = model is Length  # read as f"min_{side}_words"; tests/data_prep/test_curation.py moves each limit
             assert name in read or by_side, f"{model.__name__}.{name} is read nowhere"
-            todo += _models_in(info.annotation)
+            todo += models_in(info.annotation)
     assert len(seen) > 12
 
 

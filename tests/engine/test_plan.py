@@ -16,7 +16,8 @@ from pipeline.plan import Plan, make_plan
 TRAINING = {"sft/train", "evaluate/sft", "evaluate/sft_vs_base"}
 TOKENS = TRAINING | {"sft/prepare"}
 FILTERED = TOKENS | {"filter", "evaluate/base"}
-ALL = FILTERED | {"model", "data/sample"}
+MEASURED = FILTERED | {"filter/measure"}
+ALL = MEASURED | {"model", "data/sample"}
 
 
 def plan(outputs: Path, *overrides: str) -> Plan:
@@ -36,7 +37,10 @@ def fingerprints(outputs: Path, *overrides: str) -> dict[str, str]:
         ("stages.sft.max_steps=31", TRAINING),
         ("seed=43", TRAINING),
         ("stages.sft.max_length=128", TOKENS),
-        ("stages.filter.steps.language=null", FILTERED - {"model"}),
+        ("stages.filter.steps.language=null", MEASURED),
+        ("stages.filter.steps.language.min_score=0.9", FILTERED),
+        ("stages.filter.steps.language.field=prompt", MEASURED),
+        ("stages.filter.engine.workers=1", set()),
         ("stages.evaluate.generation.max_new_tokens=8", {"evaluate/base", "evaluate/sft", "evaluate/sft_vs_base"}),
         ("stages.evaluate.statistics.resamples=100", {"evaluate/sft_vs_base"}),
         ("stages.evaluate.samples=2", {"evaluate/sft_vs_base"}),

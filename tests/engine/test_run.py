@@ -34,7 +34,7 @@ def artifact(outputs: Path, kind: str) -> Path:
 def test_the_same_command_again_is_cached(copied: Path) -> None:
     again = run_pipeline(copied, SMOKE)
     assert again.code == 0 and again.err == ""
-    assert set(outcomes(again).values()) == {"cached"} and len(outcomes(again)) == 8
+    assert set(outcomes(again).values()) == {"cached"} and len(outcomes(again)) == 9
     assert not list((copied / "artifacts").rglob("checkpoints"))
 
 
@@ -78,7 +78,7 @@ def test_damage_is_told_and_made_again(copied: Path, kind: str, name: str, harm,
     done = run_pipeline(copied, SMOKE)
     assert done.code == 0, done.err
     assert told in done.out
-    assert sorted(outcomes(done).values()) == ["cached"] * 7 + ["ran"]
+    assert sorted(outcomes(done).values()) == ["cached"] * 8 + ["ran"]
     if name != "done.json":
         assert file.read_bytes() == before  # the same result
     after = json.loads((artifact(copied, kind) / "done.json").read_text())
@@ -187,7 +187,7 @@ def test_from_another_folder_with_spaces_and_unicode(tmp_path: Path) -> None:
     again = subprocess.run(
         [*command, "outputs=out ü"], cwd=cwd, capture_output=True, text=True, check=False, timeout=200
     )
-    assert again.stdout.count("cached") == 5, again.stdout + again.stderr
+    assert again.stdout.count("cached") == 6, again.stdout + again.stderr
     left = {path.name for path in cwd.iterdir() if path.name[0] != "."}  # HOME is here: settings of libraries
     assert left == {"my röws.jsonl", "out ü"}
 

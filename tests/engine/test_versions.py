@@ -15,8 +15,10 @@ import pytest
 
 from pipeline.plan import DATA_VERSION
 from pipeline.stages import RUNNERS
-from pipeline.stages.evaluate.config import COMPARE_VERSION, PREDICT_VERSION
+from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PREDICT_VERSION
+from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
+from pipeline.stages.mix.config import VERSION as MIX_VERSION
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
 
@@ -26,7 +28,9 @@ GOLDEN = ROOT / "tests" / "golden" / "stage_sources.json"
 SOURCES = {
     "model": (MODEL_VERSION, ["pipeline/stages/model/*.py"]),
     "data": (DATA_VERSION, ["pipeline/stages/data/run.py", "data_prep/*.py"]),
+    "filter.measure": (MEASURE_VERSION, ["pipeline/stages/filter/measure.py", "data_prep/curation/**/*.py"]),
     "filter": (FILTER_VERSION, ["pipeline/stages/filter/run.py", "data_prep/curation/**/*.py"]),
+    "mix": (MIX_VERSION, ["pipeline/stages/mix/run.py", "data_prep/mixture.py", "data_prep/shares.py"]),
     "sft.prepare": (PREPARE_VERSION, ["pipeline/stages/sft/prepare.py", "data_prep/tokens/*.py"]),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
@@ -37,6 +41,10 @@ SOURCES = {
             "eval/measures/*.py",
             "data_prep/tokens/template.py",
         ],
+    ),
+    "evaluate.overlap": (
+        OVERLAP_VERSION,
+        ["pipeline/stages/evaluate/overlap.py", "data_prep/curation/decontamination/*.py"],
     ),
     "evaluate.compare": (
         COMPARE_VERSION,

@@ -1,8 +1,9 @@
 """Locality-sensitive hashing: which pairs of texts are worth an exact comparison.
 
 A pair of Jaccard similarity s agrees in one value of its signatures with probability s, so in a band of r values with
-s^r, and in at least one of b bands with 1 - (1 - s^r)^b: the S-curve. With 128 permutations and the threshold 0.8 the
-rule of `bands` gives b = 21, r = 6, which proposes 0.2 % of pairs at s = 0.3, 28 % at 0.5, 99.8 % at 0.8.
+s^r, and in at least one of b bands with 1 - (1 - s^r)^b: the S-curve. With 128 permutations, searched from 0.7 with
+probability 0.98, the rule of `bands` gives b = 25, r = 5: 6 % of pairs at s = 0.3, 55 % at 0.5, 98.99 % at 0.7, 99.99 %
+at 0.8. Of these the signatures themselves rule out most below 0.54.
 """
 
 import math
@@ -43,56 +44,71 @@ def proposed_share(similarity: float, bands: int, rows: int) -> float:
 
 
 def propose(
-    signatures: NDArray[np.uint32], rows: Positions, shape: tuple[int, int], window: int, track: Track = silent
+    signatures: NDArray[np.uint32],
+    rows: Positions,
+    shape: tuple[int, int],
+    window: int,
+    least_equal: int = 0,
+    track: Track = silent,
 ) -> NDArray[np.int64]:
     """Pairs (a, b), a < b, of positions in `rows` that agree in a band, each once, sorted.
 
     In a bucket (the texts with one band in common) each text is paired with the first `window` ones and with the
     `window` ones after it, in the order of the rows: all pairs of buckets of up to `window` + 1, and at most
     2 · `window` · texts pairs of any bucket. Equal texts are not to be among them: they would fill the buckets.
+    One band is worked on after the other, and what it proposes is judged by the signatures at once, so that memory
+    holds the pairs that are left, and about 60 bytes per text.
 
     Args:
         signatures: (texts, permutations).
-        rows: the texts to pair, in the order in which they are kept.
+        rows: the texts to pair, in the order in which they are searched.
         shape: bands and rows per band.
         window: the bound above.
+        least_equal: equal values of the signatures below which a pair is left out.
         track: shows the progress.
     """
-    (count, length), total = shape, len(rows)
+    (count, length), total = shape, max(len(rows), 1)
     pairs = np.empty(0, dtype=np.int64)
     for band in track(range(count), "near duplicates: bands", total=count):
         keys = _band_keys(signatures[:, band * length : (band + 1) * length])[rows]
-        found = [earlier * total + later for earlier, later in _bucket_pairs(keys, window)]
-        pairs = distinct(np.concatenate([pairs, *found]))
-    return np.stack(np.divmod(pairs, max(total, 1)), axis=1)
+        found = [pairs]
+        for earlier, later in _bucket_pairs(keys, window):
+            new = _without(earlier * total + later, pairs)
+            if least_equal:
+                new = new[_equal_values(signatures, rows, *np.divmod(new, total)) >= least_equal]
+            found.append(new)
+        pairs = distinct(np.concatenate(found))
+    return np.stack(np.divmod(pairs, total), axis=1)
+
+
+def least_equal(permutations: int, threshold: float) -> int:
+    """Equal values of two signatures below which a pair is all but surely below the threshold: FLOOR_DEVIATIONS."""
+    floor = threshold - FLOOR_DEVIATIONS * math.sqrt(threshold * (1 - threshold) / permutations)
+    return math.ceil(floor * permutations)
 
 
 def promising(
-    signatures: NDArray[np.uint32], rows: Positions, pairs: NDArray[np.int64], threshold: float | None, most: int
+    signatures: NDArray[np.uint32], rows: Positions, pairs: NDArray[np.int64], most: int
 ) -> NDArray[np.bool_]:
-    """Which proposed pairs to compare exactly, by the share of equal values in their signatures.
+    """Which proposed pairs to compare exactly: for most texts all.
 
-    Out are pairs whose estimate is far below the threshold (null: none). A text with more than 2 · `most` earlier
-    candidates is compared with the `most` first of them (of a large group of similar texts the first are kept) and
-    with the `most` that are estimated to be nearest: boilerplate costs no more than that.
+    A text with more than 2 · `most` earlier candidates is compared with the `most` first of them (of a large group of
+    similar texts the first are mostly kept) and with the `most` whose signatures have most values in common:
+    boilerplate costs no more than that.
 
     Args:
         signatures: (texts, permutations).
-        rows: texts in the order in which they are kept.
+        rows: texts in the order in which they are searched.
         pairs: (pairs, 2) positions in `rows`, the earlier one first.
-        threshold: Jaccard similarity.
         most: the bound above.
     """
-    permutations, floor = signatures.shape[1], 0.0
-    if threshold is not None:
-        floor = threshold - FLOOR_DEVIATIONS * math.sqrt(threshold * (1 - threshold) / permutations)
-    equal = _equal_values(signatures, rows, pairs)
-    wanted = equal >= floor * permutations
-    crowded = np.bincount(pairs[wanted, 1], minlength=len(rows)) > 2 * most
-    many = np.flatnonzero(wanted & crowded[pairs[:, 1]])
+    wanted = np.ones(len(pairs), dtype=bool)
+    crowded = np.bincount(pairs[:, 1], minlength=len(rows)) > 2 * most
+    many = np.flatnonzero(crowded[pairs[:, 1]])
     earlier, later = pairs[many].T
+    equal = _equal_values(signatures, rows, earlier, later)
     wanted[many] = False
-    for order in (np.lexsort((earlier, later)), np.lexsort((earlier, -equal[many], later))):
+    for order in (np.lexsort((earlier, later)), np.lexsort((earlier, -equal, later))):
         ordered = later[order]
         starts = np.flatnonzero(np.concatenate((np.ones(min(len(ordered), 1), dtype=bool), np.diff(ordered) != 0)))
         place = _counted(np.diff(np.concatenate((starts, [len(ordered)]))))
@@ -106,13 +122,23 @@ def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return values[np.concatenate((np.ones(min(len(values), 1), dtype=bool), values[1:] != values[:-1]))]
 
 
-def _equal_values(signatures: NDArray[np.uint32], rows: Positions, pairs: NDArray[np.int64]) -> NDArray[np.int16]:
-    """Number of permutations on which each pair agrees."""
-    equal = np.empty(len(pairs), dtype=np.int16)
-    for start in range(0, len(pairs), ESTIMATED_AT_ONCE):
+def _without(values: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The values that are not among the sorted `known` ones."""
+    if not known.size:
+        return values
+    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return values[known[place] != values]
+
+
+def _equal_values(
+    signatures: NDArray[np.uint32], rows: Positions, earlier: Positions, later: Positions
+) -> NDArray[np.int16]:
+    """Number of permutations on which each pair of positions in `rows` agrees."""
+    equal = np.empty(len(earlier), dtype=np.int16)
+    for start in range(0, len(earlier), ESTIMATED_AT_ONCE):
         part = slice(start, start + ESTIMATED_AT_ONCE)
-        first, second = rows[pairs[part]].T
-        equal[part] = (signatures[first] == signatures[second]).sum(axis=1, dtype=np.int16)
+        alike = signatures[rows[earlier[part]]] == signatures[rows[later[part]]]
+        equal[part] = alike.sum(axis=1, dtype=np.int16)
     return equal
 
 

@@ -1,5 +1,6 @@
 """Word n-grams (shingles) of many texts as 64-bit hashes, and their MinHash signatures."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -7,12 +8,15 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.curation.near_dedup.signatures import Signatures, record
 from data_prep.curation.near_dedup.words import LENGTH_FACTOR, STEP_FACTOR, Hashes, Positions, Words, mix, words_of
 from data_prep.progress import Track, silent
 
 BATCH_CHARACTERS = 1_000_000
 BATCH_TEXTS = 4096
 """Texts are worked on in batches that fit the processor's cache."""
+SIGNED_AT_ONCE = 128
+"""Signatures come out of rensa as lists of Python's integers: few enough of them to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +25,6 @@ class Shingles:
 
     hashes: Hashes
     offsets: Positions
-
-
-@dataclass(frozen=True)
-class Signatures:
-    """What the index holds per text: 4 bytes per permutation and 24 more."""
-
-    matrix: NDArray[np.uint32]
-    """MinHash values (texts, permutations)."""
-    fingerprints: Hashes
-    """Sum of the hashes of all shingles: equal for equal words."""
-    sizes: Positions
-    """Number of shingles, with repeats."""
-    characters: Positions
-    """Length of the text."""
 
 
 def shingle(texts: Sequence[str], words: int) -> Shingles:
@@ -52,25 +42,31 @@ def shingle(texts: Sequence[str], words: int) -> Shingles:
 
 
 def sign(texts: Sequence[str], words: int, permutations: int, seed: int, track: Track = silent) -> Signatures:
-    """Signatures of all texts, batch by batch."""
-    matrix = np.empty((len(texts), permutations), dtype=np.uint32)
-    fingerprints, sizes = np.empty(len(texts), dtype=np.uint64), np.empty(len(texts), dtype=np.int64)
+    """Signatures of all texts (of one shard), batch by batch; those of a text do not depend on the others."""
+    records = np.empty(len(texts), dtype=record(permutations))
     characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    records["characters"] = characters
     batches = list(_batches(characters))
     for batch in track(batches, "near duplicates: signatures", total=len(batches)):
         shingles = shingle(texts[batch], words)
-        matrix[batch] = _minhash(shingles, permutations, seed)
-        fingerprints[batch] = np.add.reduceat(shingles.hashes, shingles.offsets[:-1])
-        sizes[batch] = np.diff(shingles.offsets)
-    return Signatures(matrix, fingerprints, sizes, characters)
+        records["signature"][batch] = _minhash(shingles, permutations, seed)
+        records["fingerprint"][batch] = np.add.reduceat(shingles.hashes, shingles.offsets[:-1])
+        records["shingles"][batch] = np.diff(shingles.offsets)
+    return Signatures(records)
 
 
 def _minhash(shingles: Shingles, permutations: int, seed: int) -> NDArray[np.uint32]:
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
 
     offsets = shingles.offsets.astype(np.uint64)
-    digests = RMinHash.digest_matrix_from_flat_token_hashes(shingles.hashes, offsets, permutations, seed)
-    return np.array(digests.to_rows(), dtype=np.uint32)
+    matrix = np.empty((len(offsets) - 1, permutations), dtype=np.uint32)
+    for start in range(0, len(matrix), SIGNED_AT_ONCE):
+        part = offsets[start : start + SIGNED_AT_ONCE + 1]
+        hashes = shingles.hashes[int(part[0]) : int(part[-1])]
+        digests = RMinHash.digest_matrix_from_flat_token_hashes(hashes, part - part[0], permutations, seed)
+        values = b"".join([array("I", row) for row in digests.to_rows()])  # faster than np.array on nested lists
+        matrix[start : start + SIGNED_AT_ONCE] = np.frombuffer(values, dtype=np.uint32).reshape(-1, permutations)
+    return matrix
 
 
 def _batches(characters: Positions) -> Iterator[slice]:

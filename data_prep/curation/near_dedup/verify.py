@@ -11,7 +11,7 @@ from data_prep.curation.near_dedup.shingles import shingle
 from data_prep.curation.near_dedup.words import Positions
 from data_prep.progress import Track, silent
 
-SHINGLES_AT_ONCE = 4_000_000
+SHINGLES_AT_ONCE = 1_000_000
 """Shingles of all pairs compared at once: bounds the memory (about 100 bytes each)."""
 
 
@@ -32,6 +32,20 @@ class Similarities:
     def containment(self) -> NDArray[np.float64]:
         """Share of the second text's shingles that the first has."""
         return self.shared / self.second
+
+    def part(self, where: NDArray[np.bool_]) -> "Similarities":
+        """Those of some pairs."""
+        return Similarities(self.shared[where], self.first[where], self.second[where])
+
+    def followed_by(self, others: "Similarities") -> "Similarities":
+        """Those of these pairs and of others after them."""
+        parts = ((self.shared, others.shared), (self.first, others.first), (self.second, others.second))
+        return Similarities(*map(np.concatenate, parts))
+
+    def swapped(self, where: NDArray[np.bool_]) -> "Similarities":
+        """The same with first and second exchanged for some pairs."""
+        first, second = np.where(where, self.second, self.first), np.where(where, self.first, self.second)
+        return Similarities(self.shared, first, second)
 
 
 def compare(

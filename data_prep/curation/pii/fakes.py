@@ -18,18 +18,18 @@ _FIRST = words(
     " jonas julia karim kira lara lena leo lily luca lucy maria mark maya mila mona nadia nina noah"
     " nora olga omar oscar paul petra ravi rosa sam sara simon"
 )
-_STEMS = words(
+STEMS = words(
     "ander bar ben berg black bran brook carl cart clay col dal dun ed fair fen ford gar gold green"
     " hal ham hart hill hol hunt jan ken kings lam lang lind mar mel mor nor oak park pen pet ram ray"
     " red ros rut san sel sil stan stein stone sut tal thorn wal war wel west whit wil win wood"
 )
-_ENDINGS = words(
+ENDINGS = words(
     "bach berg brook by dale den ell er field ford gate ham hardt holm house hurst ings land ley ling"
     " lock man mann mark more ner quist ridge sen set son stad stein stone strom tham ton um vale vik"
     " ville wall ward water wick win worth y"
 )
 _COMPANIES = ("mail", "post", "office", "team", "home", "group", "works", "studio", "media", "labs", "trade", "health")
-_RESERVED = ("example.com", "example.net", "example.org")
+RESERVED = ("example.com", "example.net", "example.org")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_TRIES = 20_000
 
@@ -37,14 +37,14 @@ _MOST_TRIES = 20_000
 def email_local(stream: Stream, local: str) -> str:
     """A first and a last name, with the separator and the number of digits of the original."""
     separator = next((each for each in local if each in "._-+"), "")
-    name = f"{stream.one_of(_FIRST)}{separator}{stream.one_of(_STEMS)}{stream.one_of(_ENDINGS)}"
+    name = f"{stream.one_of(_FIRST)}{separator}{stream.one_of(STEMS)}{stream.one_of(ENDINGS)}"
     digits = min(sum(map(str.isdigit, local)), 8)
     return name + (stream.digits(digits) if digits else "")
 
 
 def email_domain(stream: Stream) -> str:
     """A name below a domain that belongs to nobody (RFC 2606)."""
-    return f"{stream.one_of(_STEMS)}{stream.one_of(_ENDINGS)}{stream.one_of(_COMPANIES)}.{stream.one_of(_RESERVED)}"
+    return f"{stream.one_of(STEMS)}{stream.one_of(ENDINGS)}{stream.one_of(_COMPANIES)}.{stream.one_of(RESERVED)}"
 
 
 def ip(stream: Stream, address: str) -> str:

@@ -3,8 +3,12 @@
 import hashlib
 import hmac
 import os
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
+
+if TYPE_CHECKING:
+    from data_prep.curation.pii.config import Pii
 
 VARIABLE = "PROVETUNE_PSEUDONYM_KEY"
 SHORTEST = 16
@@ -39,6 +43,19 @@ def read_key(expected_check: str | None = None) -> bytes:
 def key_check(key: bytes) -> str:
     """A value that tells keys apart and does not give them away: 16 hex digits of HMAC-SHA256."""
     return hmac.new(key, b"provetune pseudonym key check", hashlib.sha256).hexdigest()[:16]
+
+
+def pii_identity(config: "Pii") -> dict[str, Any]:
+    """What decides the findings and stands in no setting: the models. (The key decides about pseudonyms alone.)
+
+    Raises:
+        DataError: models are asked for and are not installed.
+    """
+    if not config.backends:
+        return {}
+    from data_prep.curation.pii.ner.files import versions
+
+    return {backend: versions(backend) for backend in config.backends}
 
 
 class Stream:

@@ -19,7 +19,7 @@ _OFFSETS = {"gb_nino": 1, "es_nie": 0, "it_codicefiscale": 5}
 
 
 def find_lettered(text: str, config: Pii) -> Iterator[Span]:
-    """The IBANs and lettered national numbers of a text."""
+    """The IBANs and the national numbers of a text that begin with letters."""
     ids = config.national_ids if "national_id" in config.kinds else []
     rules = [(name, _pattern(name), _OFFSETS[name]) for name in ids if name in national.LETTER_RULES]
     ibans = "iban" in config.kinds
@@ -31,10 +31,13 @@ def find_lettered(text: str, config: Pii) -> Iterator[Span]:
             found = pattern.match(text, at - offset) if at >= offset else None
             if found and stands_alone(text, *found.span()) and national.is_valid(name, found[0]):
                 yield Span(*found.span(), "national_id", national.RULES[name].score, name)
-    if "es_dni" in ids:
-        for found in _DNI.finditer(text):
-            if stands_alone(text, *found.span()) and national.is_valid("es_dni", found[0]):
-                yield Span(*found.span(), "national_id", national.DNI.score, "es_dni")
+
+
+def find_dni(text: str, start: int, end: int) -> Iterator[Span]:
+    """The Spanish numbers in a run of digits, whose letter stands after it."""
+    for found in _DNI.finditer(text, start, end + 2):
+        if stands_alone(text, *found.span()) and national.is_valid("es_dni", found[0]):
+            yield Span(*found.span(), "national_id", national.DNI.score, "es_dni")
 
 
 def is_iban(compact: str) -> bool:

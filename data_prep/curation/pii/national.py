@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple
 
@@ -97,6 +97,7 @@ def _alone(form: str) -> str:
     return rf"(?<![0-9])(?<![0-9][-./])(?:{form})(?![0-9])(?![-./][0-9])"
 
 
+@lru_cache(maxsize=4096)
 def is_valid(name: str, value: str) -> bool:
     """Whether a number passes the check of its country."""
     rule = RULES[name]

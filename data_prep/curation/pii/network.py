@@ -3,15 +3,19 @@
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from data_prep.curation.pii.borders import follows_escape
 from data_prep.curation.pii.spans import Span
 from data_prep.curation.pii.vocabulary import words
 
 _V4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9])")
+# Seldom found and five times as fast to look for.
+_DOTTED = re.compile(r"\.[0-9]{1,3}\.[0-9]")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _V6_PART = re.compile(r"[0-9A-Fa-f:.]{1,45}")
 _USERINFO = re.compile(r"[^\s/?#@:\"'<>]{0,128}:[^\s/?#@\"'<>]{1,256}@[\w\[]")
+_URL = re.compile(r"[^\s<>\"'\\`|{}^]{1,2048}+")
 # What stands before the dotted numbers of software, laws, chapters and enzymes.
 _VERSION_WORDS = frozenset(
     words("v version ver release build firmware section sec chapter clause rfc oid ec revision rev figure table §")
@@ -20,7 +24,7 @@ _VERSION_WORDS = frozenset(
 
 def find_ips(text: str, keep_fictional: bool) -> Iterator[Span]:
     """IPv4 and IPv6 addresses, without version and section numbers."""
-    for hit in _V4.finditer(text):
+    for hit in _V4.finditer(text) if _DOTTED.search(text) else ():
         start, end = hit.span()
         if _stands_alone_v4(text, start, end) and _is_v4(hit[0], keep_fictional):
             yield Span(start, end, "ip", 0.85, "v4")
@@ -47,6 +51,20 @@ def find_url_credentials(text: str) -> Iterator[Span]:
         if hit:
             yield Span(at + 3, hit.end() - 2, "url_credentials", 0.99)
         at = text.find("://", at + 3)
+
+
+def find_urls(text: str) -> Iterator[Span]:
+    """Web addresses, without the punctuation after them."""
+    for scheme in ("http://", "https://", "www."):
+        at = text.find(scheme)
+        while at >= 0:
+            hit = _URL.match(text, at + len(scheme))
+            end = hit.end() if hit else at + len(scheme)
+            if hit:
+                trimmed = text[at:end].rstrip(".,;:!?)]}'\"")
+                if "." in trimmed[len(scheme) :]:
+                    yield Span(at, at + len(trimmed), "url", 0.9)
+            at = text.find(scheme, end)
 
 
 def is_fictional(address: str) -> bool:
@@ -102,6 +120,7 @@ def _is_v4(value: str, keep_fictional: bool) -> bool:
     return not (keep_fictional and (own or rest in ((192, 0, 2), (198, 51, 100), (203, 0, 113))))
 
 
+@lru_cache(maxsize=4096)
 def _is_address(value: str, keep_fictional: bool) -> bool:
     try:
         ipaddress.ip_address(value)

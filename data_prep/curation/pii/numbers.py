@@ -7,6 +7,7 @@ from functools import cache
 from data_prep.curation.pii import national, phones
 from data_prep.curation.pii.borders import stands_alone
 from data_prep.curation.pii.config import Pii
+from data_prep.curation.pii.lettered import find_dni
 from data_prep.curation.pii.spans import Span
 from data_prep.curation.pii.vocabulary import words
 
@@ -48,6 +49,8 @@ LONGEST_SUPPORTED = 40
 def find_numbers(text: str, config: Pii) -> Iterator[Span]:
     """The cards, phones and national numbers."""
     kinds, rules = frozenset(config.kinds), _rules(tuple(config.national_ids))
+    free = tuple(rule for rule in rules if rule.free)
+    dni = "es_dni" in config.national_ids
     regions = tuple(config.phone_regions)
     for hit in _RUN.finditer(text):
         start, end = hit.span()
@@ -57,9 +60,11 @@ def find_numbers(text: str, config: Pii) -> Iterator[Span]:
         if "card" in kinds:
             yield from _cards(text, start, end, context)
         if "national_id" in kinds:
-            for rule in rules:
+            for rule in rules if context else free:
                 if rule.free or not rule.words.isdisjoint(context):
                     yield from _ids(rule, text, start, end, context)
+            if dni:
+                yield from find_dni(text, start, end)
         if "phone" in kinds:
             for span, phone in _phones(text, start, end, context, regions):
                 if not (config.keep_fictional and phones.is_fictional(phone)):
@@ -135,11 +140,16 @@ def _phones(
             if len(digits) > 7 and (phone := phones.domestic(digits, regions)) and stands_alone(text, opening, stop):
                 yield Span(_opening(text, start, stop), stop, "phone", 0.8, phone.region), phone
                 return
-    american = tuple(region for region in regions if region in phones.regions_of(1))
+    american = _american(regions)
     for hit in _NANP.finditer(text, start, end) if american else ():
         phone = phones.domestic(_NOT_DIGITS.sub("", hit[0]), american)
         if phone and stands_alone(text, *hit.span()):
             yield Span(_opening(text, *hit.span()), hit.end(), "phone", 0.75, phone.region), phone
+
+
+@cache
+def _american(regions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(region for region in regions if region in phones.regions_of(1))
 
 
 def _opening(text: str, start: int, end: int) -> int:

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import NoReturn
 
 from data_prep.curation.pii import fakes, phones
+from data_prep.curation.pii.invented import invented
 from data_prep.curation.pii.key import Stream, key_check
+from data_prep.curation.pii.kinds import LOOSE
 from data_prep.curation.pii.spans import Span
 from data_prep.errors import DataError
 
@@ -35,7 +37,12 @@ class Pseudonyms:
         return self.replace(span.kind, span.rule, text[span.start : span.end])
 
     def _replace(self, kind: str, rule: str, value: str) -> str:
-        """The pseudonym of a value; DataError for a kind that has none. It is never the value itself."""
+        """The pseudonym of a value; DataError for a kind that has none. It is never the value itself.
+
+        Of a loose kind it may be where nothing in the value tells of anybody: `Street`, an emoji.
+        """
+        if kind in LOOSE:
+            return invented(self._stream, kind, value)
         for attempt in range(100):
             # The label is the normalised value, so that every way to write it gives the same pseudonym.
             pseudonym = self._make(kind, rule, value, str(attempt))

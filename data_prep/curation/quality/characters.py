@@ -41,14 +41,31 @@ _WIDE_SPACES = _characters("85 a0 1680 2000-200a 2028-2029 202f 205f 3000")
 
 @cache
 def kinds() -> npt.NDArray[np.uint8]:
-    """For every code point its ASCII lower case, or one of the classes above ASCII."""
+    """For every code point itself, where it is ASCII, or one of the classes above ASCII."""
     table = np.full(0x110000, OTHER, np.uint8)
-    table[:128] = [ord(chr(code).lower()) for code in range(128)]
-    table[0x212A] = ord("k")  # KELVIN SIGN is the only other character whose lower case is ASCII
+    table[:128] = np.arange(128)
     for characters, kind in ((_WIDE_SPACES, SPACE), ("\x85\u2028\u2029", LINE_BREAK), ("…", ELLIPSIS), ("•", BULLET)):
         table[[ord(character) for character in characters]] = kind
     table[[ord(character) for character in TERMINAL if character > "\x7f"]] = FULL_STOP
     return table
+
+
+def byte_kinds(text: bytes) -> npt.NDArray[np.uint8]:
+    """[B] the kind of the character that each byte of UTF-8 belongs to; of ASCII the text itself, uncopied."""
+    if text.isascii():
+        return np.frombuffer(text, np.uint8)
+    found = np.frombuffer(bytearray(text), np.uint8)
+    leads = np.flatnonzero(found >= 0xC0)
+    lead_bytes = found[leads]
+    for length, low, high in ((2, 0xC0, 0xE0), (3, 0xE0, 0xF0), (4, 0xF0, 0xF8)):
+        at = leads[(lead_bytes >= low) & (lead_bytes < high)]
+        codes = found[at].astype(np.int32) & (0x7F >> length)
+        for byte in range(1, length):
+            codes = codes << 6 | (found[at + byte] & 0x3F)
+        kind = kinds().take(codes)
+        for byte in range(length):
+            found[at + byte] = kind
+    return found
 
 
 def _among(*members: int) -> npt.NDArray[np.bool_]:
@@ -60,8 +77,14 @@ def _among(*members: int) -> npt.NDArray[np.bool_]:
 IS_SPACE = _among(*range(9, 14), *range(0x1C, 0x21), SPACE, LINE_BREAK)
 """By kind: what str.isspace says."""
 
+SPACES = IS_SPACE.tobytes()
+"""The same as a table for bytes.translate."""
+
 IS_LINE_BREAK = _among(*range(10, 14), 0x1C, 0x1D, 0x1E, LINE_BREAK)
 """By kind: where str.splitlines divides."""
+
+OTHER_LINE_BREAKS = (b"\r", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", bytes([LINE_BREAK]))
+"""The kinds at which str.splitlines divides, and str.split("\\n") does not."""
 
 IS_TERMINAL = _among(*map(ord, ".?!"), FULL_STOP)
 """By kind: membership of TERMINAL."""

@@ -13,8 +13,10 @@ from data_prep.curation.quality.special import special_words
 
 SPECIAL = special_words()
 _LONGEST_SPECIAL = max(map(len, SPECIAL))
+_LONG = 2 * _LONGEST_SPECIAL
 _LONGEST_URL = 2000
 _SPECIAL_PAIRS = frozenset(word[i : i + 2] for word in SPECIAL for i in range(len(word) - 1))
+_SPECIAL_BEGINNINGS = frozenset(word[:i] for word in SPECIAL for i in range(1, len(word) + 1))
 
 _PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
@@ -24,14 +26,16 @@ km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft
 hPa Pa mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г
 мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тб US$ C$ A$
 """
-_UNITS = _UNITS_TEXT.split()
+UNITS = _UNITS_TEXT.split()
 _SYMBOL_RANGES = ((0xA6, 0x3400), (0x4DC0, 0x4E00), (0xA490, 0xAB00), (0xFDFD, 0x10000), (0x1D000, 0x1FB00))
 
 _AFFIX = frozenset(_PUNCTUATION + _QUOTES + "—–")
+_AFFIX_NO_ELLIPSIS = _AFFIX - {"…"}
 _PREFIX = _AFFIX | frozenset("§%=" + _CURRENCY)
 _BEFORE_FULL_STOP = frozenset("0123456789%²-+|" + _PUNCTUATION + _QUOTES)
-_LONGEST_UNIT = max(map(len, _UNITS))
-_UNIT_SET = frozenset(_UNITS)
+_LONGEST_UNIT = max(map(len, UNITS))
+_UNIT_SET = frozenset(UNITS)
+_UNIT_ENDS = frozenset(unit[-1] for unit in UNITS) | frozenset(_CURRENCY + "+")
 _DIGITS = frozenset("0123456789")
 _MINUS_OR_DIGIT = _DIGITS | {"-"}
 _QUOTE_SET = frozenset(_QUOTES)
@@ -74,6 +78,10 @@ def split_chunk(chunk: str) -> tuple[str, ...]:
     prefixes: list[str] = []
     suffixes: list[str] = []
     while low < high and high - low != last and not _special(chunk, low, high):
+        while high - low > _LONG and chunk[low] in _PREFIX and chunk[high - 1] in _AFFIX_NO_ELLIPSIS:
+            prefixes.append(chunk[low])  # the general way, in short: nothing so long is special
+            suffixes.append(chunk[high - 1])
+            low, high = low + 1, high - 1
         last = high - low
         prefix = _prefix_length(chunk, low, high)
         if prefix and _special(chunk, low + prefix, high):
@@ -153,10 +161,12 @@ def _is_capital(character: str) -> bool:
 
 def _unit_length(chunk: str, low: int, high: int) -> int:
     """Of "5km": 2. Units, currencies and "+" count only right after a digit."""
-    for start in range(max(low + 1, high - _LONGEST_UNIT), high):
-        tail = chunk[start:high]
-        if chunk[start - 1] in _DIGITS and (tail in _UNIT_SET or tail == "+" or (len(tail) == 1 and tail in _CURRENCY)):
-            return high - start
+    if chunk[high - 1] not in _UNIT_ENDS:
+        return 0
+    for start in range(high - 1, max(low, high - _LONGEST_UNIT - 1), -1):
+        if chunk[start - 1] in _DIGITS:  # no unit holds a digit: the last one decides
+            tail = chunk[start:high]
+            return high - start if tail in _UNIT_SET or tail == "+" or (len(tail) == 1 and tail in _CURRENCY) else 0
     return 0
 
 
@@ -210,18 +220,23 @@ def _divides(before: str, after: str) -> bool:
 
 def _merge_special(words: tuple[str, ...]) -> tuple[str, ...]:
     """Special words that punctuation rules have split, such as ":" and ")", are put together again."""
-    if not any(left[-1] + right[0] in _SPECIAL_PAIRS for left, right in pairwise(words)):
+    if len(words) < 2 or _SPECIAL_PAIRS.isdisjoint([left[-1] + right[0] for left, right in pairwise(words)]):
         return words
     merged: list[str] = []
-    position = 0
-    while position < len(words):
-        end, length, text = position, 1, ""
-        for ahead in range(position, min(position + _LONGEST_SPECIAL, len(words))):
+    position, last = 0, len(words) - 1
+    while position <= last:
+        word = words[position]
+        if position == last or word + words[position + 1] not in _SPECIAL_BEGINNINGS:
+            merged.append(word)
+            position += 1
+            continue
+        end, text = position, word
+        for ahead in range(position + 1, last + 1):
             text += words[ahead]
-            if len(text) > _LONGEST_SPECIAL:
+            if text not in _SPECIAL_BEGINNINGS:
                 break
-            if ahead > position and text in SPECIAL:
-                end, length = ahead, ahead - position + 1
-        merged.extend(SPECIAL["".join(words[position : end + 1])] if length > 1 else words[position : position + 1])
+            if text in SPECIAL:
+                end = ahead
+        merged.extend(SPECIAL["".join(words[position : end + 1])] if end > position else (word,))
         position = end + 1
     return tuple(merged)

@@ -2,26 +2,25 @@
 
 import numpy as np
 
-from data_prep.curation.quality.batch import Batch, Floats, Ints, share, sums
+from data_prep.curation.quality.batch import Batch, Floats, share, sums
 from data_prep.curation.quality.characters import IS_TERMINAL
 from data_prep.curation.quality.config import FineWeb
-from data_prep.curation.quality.lines import newline_segments, repeated_counts, stripped
+from data_prep.curation.quality.hashing import Ints
+from data_prep.curation.quality.lines import Segments
 
 
-def measure_fineweb(batch: Batch, config: FineWeb) -> dict[str, Floats | Ints]:
+def measure_fineweb(batch: Batch, segments: Segments, config: FineWeb) -> dict[str, Floats | Ints]:
     """[D] each: lines that are not blank, the punctuated, short and repeated among them, line breaks per word."""
-    starts, ends, bounds = newline_segments(batch)
-    breaks = np.diff(bounds) - 1
-    low, high = stripped(batch, starts, ends)
-    filled = high > low
-    bounds = np.concatenate([[0], np.cumsum(filled)])[bounds]
-    starts, ends = starts[filled], ends[filled]
-    lines = np.diff(bounds)
-    repeated = repeated_counts(batch, starts, ends, bounds)[1]
+    starts, ends = segments.starts, segments.ends
+    filled = np.searchsorted(batch.run_starts, ends) > np.searchsorted(batch.run_ends, starts, side="right")
+    bounds, breaks = segments.bounds, segments.breaks
+    lines = sums(filled, bounds)
+    repeated = sums(segments.characters * (filled & segments.repeats), bounds)
+    short = filled & (segments.characters <= config.short_line_length)
     return {
         "lines": lines,
-        "punctuated_lines": share(sums(IS_TERMINAL.take(batch.kinds[ends - 1]), bounds), lines),
-        "short_lines": share(sums(ends - starts <= config.short_line_length, bounds), lines),
+        "punctuated_lines": share(sums(filled & IS_TERMINAL.take(batch.kinds[ends - 1]), bounds), lines),
+        "short_lines": share(sums(short, bounds), lines),
         "repeated_line_characters": share(repeated, batch.characters - breaks),
         "newlines_per_word": share(breaks, np.diff(batch.document_words)),
     }

@@ -2,47 +2,41 @@
 
 import numpy as np
 
-from data_prep.curation.quality.batch import Batch, Flags, Floats, Ints, counted, share, sums
+from data_prep.curation.quality.batch import Batch, Flags, Floats, reduced, share, sums
 from data_prep.curation.quality.characters import BULLET, ELLIPSIS
-from data_prep.curation.quality.lexicon import ALPHABETIC, FIRST_STOP_BIT, STOP_WORDS, SYMBOL
-from data_prep.curation.quality.lines import split_lines, stripped
+from data_prep.curation.quality.hashing import Ints
+from data_prep.curation.quality.lexicon import STOP_WORDS
+from data_prep.curation.quality.lines import Lines
+from data_prep.curation.quality.splits import RARE
+
+_LOW = np.uint64(0xFFFFFFFF)
 
 
-def measure_gopher(batch: Batch) -> dict[str, Floats | Ints]:
+def measure_gopher(batch: Batch, lines: Lines) -> dict[str, Floats | Ints]:
     """[D] each: words, mean word length, symbols per word, bullet and ellipsis lines, letters, stop words."""
-    bounds = batch.document_words
-    every = np.diff(bounds)
-    proper = (batch.flags & SYMBOL) == 0
-    words = sums(proper, bounds)
-    hashes = np.flatnonzero(batch.kinds == ord("#"))
-    stops = [sums((batch.flags >> (FIRST_STOP_BIT + i)) & 1, bounds) > 0 for i in range(len(STOP_WORDS))]
+    bounds, known = batch.document_runs, batch.lexicon
+    every = np.diff(batch.document_words)
+    proper = sums(known.proper.values.take(batch.numbers), bounds)
+    words = (proper >> np.uint64(32)).astype(np.int64)
+    stops = reduced(np.bitwise_or, batch.marks, bounds, np.uint16)
+    rare = np.flatnonzero(batch.marks & RARE)
+    counts = np.zeros((len(every), 3), np.int64)
+    np.add.at(counts, batch.document_of_runs(rare), known.rare.values[batch.numbers[rare]])
     return {
         "words": words,
-        "mean_word_length": share(sums(batch.lengths * proper, bounds), words),
-        "hashes_per_word": share(counted(hashes, batch.starts, batch.ends), every),
-        "ellipses_per_word": share(_ellipses(batch), every),
-        **_line_shares(batch),
-        "alphabetic_words": share(sums((batch.flags & ALPHABETIC) != 0, bounds), every),
-        "stop_words": np.stack(stops).sum(axis=0, dtype=np.int64),
+        "mean_word_length": share(proper & _LOW, words),
+        "hashes_per_word": share(counts[:, 1], every),
+        "ellipses_per_word": share(counts[:, 2], every),
+        **_line_shares(batch, lines),
+        "alphabetic_words": share(sums(known.alphabetic.values.take(batch.numbers), bounds), every),
+        "stop_words": np.bitwise_count(stops & ((1 << len(STOP_WORDS)) - 1)).astype(np.int64),
     }
 
 
-def _ellipses(batch: Batch) -> Ints:
-    """[D] "…" and, without overlap, "..."."""
-    single = np.flatnonzero(batch.kinds == ELLIPSIS)
-    dots = np.flatnonzero(batch.kinds == ord("."))
-    runs = np.flatnonzero(np.diff(dots, prepend=-2) != 1)
-    triples = np.concatenate([[0], np.cumsum(np.diff(np.append(runs, len(dots))) // 3)])
-    first, last = np.searchsorted(dots[runs], batch.starts), np.searchsorted(dots[runs], batch.ends)
-    return triples[last] - triples[first] + counted(single, batch.starts, batch.ends)
-
-
-def _line_shares(batch: Batch) -> dict[str, Floats]:
-    starts, ends, bounds = split_lines(batch)
-    first, last = stripped(batch, starts, ends)
+def _line_shares(batch: Batch, lines: Lines) -> dict[str, Floats]:
+    first, last, bounds = lines.low, lines.high, lines.bounds
     filled = last > first
-    kinds = batch.kinds
-    opening = kinds[np.minimum(first, len(kinds) - 1)]
+    opening = batch.kinds[first]
     bullets = filled & ((opening == BULLET) | (opening == ord("-")))
     count = np.diff(bounds)
     return {
@@ -54,7 +48,8 @@ def _line_shares(batch: Batch) -> dict[str, Floats]:
 def ends_in_ellipsis(batch: Batch, starts: Ints, ends: Ints, character: bool) -> Flags:
     """Whether spans end in "..." or, where `character` is set, in "…"."""
     kinds = batch.kinds
-    dots = ends - starts >= 3
-    for back in (1, 2, 3):
+    final = kinds[ends - 1]
+    dots = (ends - starts >= 3) & (final == ord("."))
+    for back in (2, 3):
         dots &= kinds[np.maximum(ends - back, 0)] == ord(".")
-    return dots | ((ends > starts) & (kinds[np.maximum(ends - 1, 0)] == ELLIPSIS)) if character else dots
+    return dots | ((ends > starts) & (final == ELLIPSIS)) if character else dots

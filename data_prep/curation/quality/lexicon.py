@@ -1,29 +1,28 @@
-"""What is known about every word seen so far, so that a word is looked at once and then only counted."""
+"""What is known about every run of non-space characters seen so far: looked at once, then only counted."""
 
-import unicodedata
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.curation.quality.characters import PUNCTUATION, SENTENCE_ENDS
-from data_prep.curation.quality.chunks import split_chunk
+from data_prep.curation.quality.hashing import PADDING, Bytes, Hashes, Ints, Joinable, finished
+from data_prep.curation.quality.shapes import Runs, Shapes, lay_out, shapes_of
+from data_prep.curation.quality.splits import ShapeBook, expand
+from data_prep.curation.quality.table import Column, HashTable
 
-Ints = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
-
-SYMBOL, ALPHABETIC, ENDS_SENTENCE, PUNCTUATES = 1, 2, 4, 8
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-FIRST_STOP_BIT = 4
-MOST_CHUNKS = 1_000_000
-BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(BASE, -1, 1 << 64)
+JAVASCRIPT, PHRASE = 1 << 13, 1 << 14
+MOST_RUNS = 1_000_000
+MOST_WORDS = 3_000_000
+
+_PHRASE_WORDS = (b"lorem", b"terms", b"privacy", b"cookie", "\N{KELVIN SIGN}".encode())
 
 
 class Lexicon:
-    """Runs of non-space characters, the words each consists of, and each word's length, properties and hash.
+    """Numbers of runs; per run its words and their sums; per word its lengths and hashes.
 
-    It holds no more than about a million runs: a full one is emptied between two batches. No measure depends on what
-    it held before, so the order of the batches does not matter.
+    It holds about 120 bytes per run. One of more than MOST_RUNS runs or MOST_WORDS words is emptied between two
+    batches. No measure depends on what it held before, so neither the order nor the size of batches matters.
     """
 
     def __init__(self) -> None:
@@ -31,93 +30,125 @@ class Lexicon:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._chunks: dict[bytes, int] = {}
-        self._words: dict[str, int] = {}
-        self._split: list[int] = []
-        self._starts: list[int] = [0]
-        self._lengths: list[int] = []
-        self._flags: list[int] = []
-        self._hashes: Hashes = np.zeros(0, np.uint64)
-        self._frozen: tuple[Ints, Ints, Ints, npt.NDArray[np.uint16]] | None = None
+        self._table = HashTable()
+        self._book = ShapeBook()
+        self.first = Column(np.int32)
+        """Per run its first word's place in the columns per word; run 0 is no run."""
+        self.count = Column(np.int32)
+        """Per run its number of words."""
+        self.proper = Column(np.uint64)
+        """Per run the number of words that are not signs only · 2³² + their characters."""
+        self.alphabetic = Column(np.int32)
+        """Per run the number of words with a letter."""
+        self.marks = Column(np.uint16)
+        """Per run: bits 0 to 7 its stop words, then the marks of `splits` and of this module."""
+        self.rare = Column(np.int32, 3)
+        """Per run: sentences that begin inside it, hash signs, ellipses."""
+        self.spread = Column(np.uint64)
+        """Per word a well spread hash."""
+        self.joinable = Column(np.uint64)
+        """Per word a hash that can be joined with its neighbours' (see Joinable)."""
+        self.scale = Column(np.uint64)
+        """Per word the factor of what is joined behind it."""
+        self.bytes = Column(np.int32)
+        """Per word its bytes of UTF-8."""
+        self.characters = Column(np.int32)
+        """Per word its characters."""
+        for column in (self.first, self.count, self.proper, self.alphabetic, self.marks, self.rare):
+            column.append(np.zeros((1, 3) if column is self.rare else 1, np.int64))
 
-    def chunk_numbers(self, chunks: list[bytes]) -> Ints:
-        """The numbers of runs given as UTF-32; new ones are split and noted."""
-        if len(self._chunks) > MOST_CHUNKS:
+    def numbers(self, buffer: Bytes, starts: Ints, ends: Ints, hashes: Hashes) -> Ints:
+        """[K] the numbers of the runs of a batch; new ones are split and noted."""
+        if len(self._table) > MOST_RUNS or len(self.spread) > MOST_WORDS:
             self.clear()
-        known = self._chunks
-        for chunk in chunks:
-            if chunk not in known:
-                known[chunk] = len(known)
-                self._note(chunk.decode("utf-32-le", "surrogatepass"))
-        return np.fromiter(map(known.__getitem__, chunks), np.int64, len(chunks))
+        numbers = self._table.find(hashes)
+        missing = np.flatnonzero(numbers == 0)
+        if len(missing):
+            fresh, first = np.unique(hashes[missing], return_index=True)
+            places = missing[first]
+            self._table.add(fresh)
+            self._note(lay_out(buffer, starts[places], ends[places]))
+            numbers[missing] = self._table.find(hashes[missing])
+        return numbers
 
-    def arrays(self) -> tuple[Ints, Ints, Ints, npt.NDArray[np.uint16], Hashes]:
-        """Starts of each run's words, all those words' numbers; each word's length, flags and polynomial hash."""
-        if self._frozen is None:
-            self._frozen = (
-                np.asarray(self._starts, np.int64),
-                np.asarray(self._split, np.int64),
-                np.asarray(self._lengths, np.int64),
-                np.asarray(self._flags, np.uint16),
+    def _note(self, runs: Runs) -> None:
+        shapes = shapes_of(runs)
+        numbers = self._book.numbers(shapes)
+        book = self._book
+        counts = book.count.values.take(numbers)
+        places = expand(book.first.values.take(numbers), counts)
+        starts, ends = _word_bounds(runs, shapes, counts, book.offset.values.take(places))
+        bounds = np.cumsum(counts) - counts
+        characters = _characters(runs.flat, starts, ends)
+        words = Joinable(runs.flat[: len(runs.flat) - PADDING])
+        joinable = words.hashes(starts, ends)
+        proper = book.is_proper.values.take(places)
+        letters = np.add.reduceat(characters * proper, bounds)
+        self.first.append(len(self.spread) + bounds)
+        self.count.append(counts)
+        self.proper.append(
+            np.add.reduceat(proper, bounds).astype(np.uint64) << np.uint64(32) | letters.astype(np.uint64)
+        )
+        self.alphabetic.append(book.alphabetic.values.take(numbers))
+        self.rare.append(book.rare.values.take(numbers, axis=0))
+        self.marks.append(book.marks.values.take(numbers) | _stop_words(joinable, bounds) | _mentions(runs))
+        self.spread.append(finished(joinable.copy()))
+        self.joinable.append(joinable)
+        self.scale.append(words.scales(starts, ends))
+        self.bytes.append(ends - starts)
+        self.characters.append(characters)
+
+
+def _word_bounds(runs: Runs, shapes: Shapes, counts: Ints, offsets: Ints) -> tuple[Ints, Ints]:
+    """First byte of each word, and the byte after its last, in the runs laid side by side."""
+    starts = shapes.kept.take(np.repeat(shapes.starts, counts) + offsets)
+    ends = np.empty_like(starts)
+    ends[:-1] = starts[1:]
+    ends[np.cumsum(counts) - 1] = runs.ends
+    return starts, ends
+
+
+def _characters(flat: Bytes, starts: Ints, ends: Ints) -> Ints:
+    continues = np.flatnonzero((flat & 0xC0) == 0x80)
+    if not len(continues):
+        return ends - starts
+    return ends - starts - (np.searchsorted(continues, ends) - np.searchsorted(continues, starts))
+
+
+def _stop_words(joinable: Hashes, bounds: Ints) -> npt.NDArray[np.uint16]:
+    """[R] a bit for every stop word among a run's words."""
+    known = _hashes_of(STOP_WORDS)
+    order = np.argsort(known)
+    place = order.take(np.searchsorted(known[order], joinable), mode="clip")
+    found = np.flatnonzero(known.take(place) == joinable)
+    marks = np.zeros(len(bounds), np.uint16)
+    owner = np.searchsorted(bounds, found, side="right") - 1
+    np.bitwise_or.at(marks, owner, np.left_shift(1, place[found]).astype(np.uint16))
+    return marks
+
+
+@cache
+def _hashes_of(words: tuple[str, ...]) -> Hashes:
+    return np.concatenate(
+        [
+            Joinable(np.frombuffer(word.encode(), np.uint8)).hashes(np.zeros(1, np.int64), np.full(1, len(word)))
+            for word in words
+        ]
+    )
+
+
+def _mentions(runs: Runs) -> npt.NDArray[np.uint16]:
+    """[R] marks of the runs that hold "javascript", or a word that may begin a phrase that C4 looks for."""
+    lower = runs.flat.tobytes().lower()
+    marks = np.zeros(len(runs.starts), np.uint16)
+    for word in (b"javascript", *_PHRASE_WORDS):
+        place = lower.find(word)
+        found: list[int] = []
+        while place >= 0:
+            found.append(place)
+            place = lower.find(word, place + 1)
+        if found:
+            marks[np.searchsorted(runs.starts, found, side="right") - 1] |= (
+                JAVASCRIPT if word == b"javascript" else PHRASE
             )
-            known = len(self._hashes)
-            fresh = list(self._words)[known:]
-            self._hashes = np.concatenate([self._hashes, word_hashes(fresh)])
-        return (*self._frozen, self._hashes)
-
-    def _note(self, chunk: str) -> None:
-        for word in split_chunk(chunk):
-            number = self._words.get(word)
-            if number is None:
-                number = self._words[word] = len(self._words)
-                self._lengths.append(len(word))
-                self._flags.append(_flags(word))
-            self._split.append(number)
-        self._starts.append(len(self._split))
-        self._frozen = None
-
-
-def powers(base: int, count: int) -> Hashes:
-    """base⁰ … base^(count-1) modulo 2⁶⁴."""
-    factors = np.full(count, base, np.uint64)
-    factors[:1] = 1
-    return np.multiply.accumulate(factors)
-
-
-def inverse_powers(count: int) -> Hashes:
-    """The inverses of `powers(BASE, count)`."""
-    return powers(_INVERSE, count)
-
-
-def mixed(values: npt.NDArray[np.integer]) -> Hashes:
-    """A well spread 64-bit number for every number (the finaliser of splitmix64)."""
-    hashes = values.astype(np.uint64) + np.uint64(BASE)
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
-
-
-def word_hashes(words: list[str]) -> Hashes:
-    """Σ mixed(characterⱼ)·BASEʲ of each word, so that hashes of neighbours can be joined into that of their text."""
-    if not words:
-        return np.zeros(0, np.uint64)
-    codes = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32)
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
-    ends = np.cumsum(lengths)
-    totals = np.concatenate([[np.uint64(0)], np.cumsum(mixed(codes) * powers(BASE, len(codes)))])
-    starts = ends - lengths
-    return (totals[ends] - totals[starts]) * inverse_powers(len(codes) + 1)[starts]
-
-
-def _flags(word: str) -> int:
-    flags = 0
-    if word.isalpha():
-        flags = ALPHABETIC
-    else:
-        flags |= SYMBOL * all(character in PUNCTUATION for character in word)
-        flags |= ALPHABETIC * any(map(str.isalpha, word))
-        flags |= PUNCTUATES * all(unicodedata.category(character).startswith("P") for character in word)
-        flags |= ENDS_SENTENCE * (word in SENTENCE_ENDS)
-    if word in STOP_WORDS:
-        flags |= 1 << (FIRST_STOP_BIT + STOP_WORDS.index(word))
-    return flags
+    return marks

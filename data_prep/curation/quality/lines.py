@@ -1,77 +1,149 @@
 """Where lines and paragraphs begin and end, by the several notions of a line that the rules have."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from data_prep.curation.quality.batch import Batch, Ints, span_numbers, sums
-from data_prep.curation.quality.characters import IS_LINE_BREAK
-from data_prep.curation.quality.lexicon import mixed
+from data_prep.curation.quality.batch import Batch, Flags, counted
+from data_prep.curation.quality.characters import OTHER_LINE_BREAKS
+from data_prep.curation.quality.hashing import Ints, mixed
 
 NEWLINE, RETURN = 10, 13
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a batch, which several rules look at."""
+
+    starts: Ints
+    """[L] first byte of each line of str.splitlines."""
+    ends: Ints
+    """[L] the byte after its last."""
+    bounds: Ints
+    """[D + 1] first line of each document."""
+    low: Ints
+    """[L] the line without space at its ends: first byte."""
+    high: Ints
+    """[L] the byte after its last."""
+
+
+def lines_of(batch: Batch) -> Lines:
+    """The lines of str.splitlines."""
+    starts, ends, bounds = split_lines(batch)
+    return Lines(starts, ends, bounds, *stripped(batch, starts, ends))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What stands between "\\n" and is not empty."""
+
+    starts: Ints
+    """[S] first byte of each."""
+    ends: Ints
+    """[S] the byte after its last."""
+    bounds: Ints
+    """[D + 1] first one of each document."""
+    breaks: Ints
+    """[D] line breaks in each document."""
+    repeats: Flags
+    """[S] whether the same one stood before in its document."""
+    characters: Ints
+    """[S] characters of each."""
+
+
+def segments_of(batch: Batch) -> Segments:
+    """The segments of a batch, with their repetitions."""
+    starts, ends, bounds = newline_segments(batch)
+    filled = ends > starts
+    kept = np.concatenate([[0], np.cumsum(filled)])[bounds]
+    breaks = np.diff(bounds) - 1
+    starts, ends = starts[filled], ends[filled]
+    again = repeated(batch, starts, ends, kept)
+    return Segments(starts, ends, kept, breaks, again, batch.count_characters(starts, ends))
+
+
 def split_lines(batch: Batch) -> tuple[Ints, Ints, Ints]:
     """Starts and ends [L] of the lines of str.splitlines, and each document's first line [D + 1]."""
-    breaks = np.flatnonzero(IS_LINE_BREAK.take(batch.kinds))
-    final = np.zeros(len(batch.codes), np.bool_)
-    final[batch.ends] = True
-    kinds = batch.kinds
-    # The line break of "\r\n" is its "\n", where both belong to the document.
-    pair = (kinds[breaks] == NEWLINE) & (breaks > 0) & (kinds[breaks - 1] == RETURN) & ~final[breaks]
-    breaks_ends = breaks - pair
-    opening = np.append(pair[1:], False) & ~final[breaks]
-    breaks, ends = breaks[~opening], breaks_ends[~opening]
-    starts = np.concatenate([[0], breaks[:-1] + 1])[: len(breaks)]
+    text = batch.kinds.tobytes() if len(batch.continuations) else batch.joined
+    others = [character[0] for character in OTHER_LINE_BREAKS if character in text]
+    if others:
+        starts, ends = _between_breaks(batch, others)
+        bounds = _bounds(batch, starts)
+    else:
+        starts, ends, bounds = newline_segments(batch)
     # A document that ends in a line break, or is empty, has no line after it.
-    kept = ~(final[breaks] & (starts == ends))
-    starts, ends = starts[kept], ends[kept]
-    return starts, ends, np.searchsorted(starts, np.append(batch.starts, len(batch.codes)))
+    last = bounds[1:] - 1
+    kept = np.ones(len(starts), np.bool_)
+    kept[last] = starts[last] < ends[last]
+    return starts[kept], ends[kept], np.concatenate([[0], np.cumsum(kept)])[bounds]
 
 
 def newline_segments(batch: Batch) -> tuple[Ints, Ints, Ints]:
     """Starts and ends [S] of what stands between "\\n", empty ones too, and each document's first one [D + 1]."""
-    ends = np.flatnonzero(batch.kinds == NEWLINE)
-    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    return starts, ends, np.searchsorted(starts, np.append(batch.starts, len(batch.codes)))
+    starts, ends = batch.newlines[:-1] + 1, batch.newlines[1:]
+    return starts, ends, _bounds(batch, starts)
 
 
 def paragraphs(batch: Batch) -> tuple[Ints, Ints, Ints]:
     """Starts and ends [P] of the paragraphs (divided by empty lines) of the stripped documents, and their bounds."""
     low, high = stripped(batch, batch.starts, batch.ends)
-    newline = np.zeros(len(batch.codes) + 1, np.int8)
-    newline[:-1] = batch.kinds == NEWLINE
-    edges = np.flatnonzero(np.diff(newline, prepend=0))
-    begins, stops = edges[::2], edges[1::2]
-    document = np.searchsorted(batch.starts, begins, side="right") - 1
-    inside = (stops - begins >= 2) & (begins > low[document]) & (stops < high[document])
+    lines = batch.newlines
+    first = np.flatnonzero(np.diff(lines, prepend=-2) != 1)
+    begins, stops = lines[first], lines[np.append(first[1:], len(lines)) - 1] + 1
+    begins, stops = begins[stops - begins >= 2], stops[stops - begins >= 2]
+    document = np.maximum(np.searchsorted(batch.starts, begins, side="right") - 1, 0)
+    inside = (begins > low[document]) & (stops < high[document])
     starts = np.sort(np.concatenate([low, stops[inside]]), kind="stable")
     ends = np.sort(np.concatenate([high, begins[inside]]), kind="stable")
-    return starts, ends, np.searchsorted(starts, np.append(low, len(batch.codes) + 1))
+    return starts, ends, _bounds(batch, starts)
 
 
 def stripped(batch: Batch, starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """The spans without space at their ends; a blank span becomes an empty one at its start."""
-    first = np.searchsorted(batch.chunk_ends, starts, side="right")
-    last = np.searchsorted(batch.chunk_starts, ends) - 1
+    first = np.searchsorted(batch.run_ends, starts, side="right")
+    last = np.searchsorted(batch.run_starts, ends) - 1
     filled = last >= first
-    if not len(batch.chunk_starts):
+    if not len(batch.run_starts):
         return starts, starts
-    low = batch.chunk_starts[np.minimum(first, len(batch.chunk_starts) - 1)]
-    high = batch.chunk_ends[np.maximum(last, 0)]
+    low = batch.run_starts[np.minimum(first, len(batch.run_starts) - 1)]
+    high = batch.run_ends[np.maximum(last, 0)]
     return np.where(filled, np.maximum(low, starts), starts), np.where(filled, np.minimum(high, ends), starts)
 
 
-def repeated(batch: Batch, starts: Ints, ends: Ints, document: Ints) -> np.ndarray:
+def repeated(batch: Batch, starts: Ints, ends: Ints, bounds: Ints) -> Flags:
     """[N] flags: whether the same span stood before in its document."""
-    numbers = span_numbers(batch.codes, starts, ends)
-    keys = mixed(numbers) + mixed(~document)
-    order = np.argsort(keys, kind="stable")
+    document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    keys = batch.span_keys(starts, ends) + mixed(ends - starts) + mixed(~document)
+    order = np.argsort(keys)
+    same = keys[order[1:]] == keys[order[:-1]]
+    twin = np.zeros(len(keys), np.bool_)
+    twin[order[1:]] = same
+    twin[order[:-1]] |= same
     again = np.zeros(len(keys), np.bool_)
-    again[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    seen: set[tuple[int, bytes]] = set()
+    places = np.flatnonzero(twin)
+    spans = zip(places.tolist(), document[places].tolist(), starts[places].tolist(), ends[places].tolist(), strict=True)
+    for place, owner, start, end in spans:
+        span = (owner, batch.joined[start:end])
+        if span in seen:
+            again[place] = True
+        seen.add(span)
     return again
 
 
-def repeated_counts(batch: Batch, starts: Ints, ends: Ints, bounds: Ints) -> tuple[Ints, Ints]:
-    """[D] spans that stood before in their document, and [D] their characters."""
-    document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    again = repeated(batch, starts, ends, document)
-    return sums(again, bounds), sums((ends - starts) * again, bounds)
+def _between_breaks(batch: Batch, others: list[int]) -> tuple[Ints, Ints]:
+    places = np.sort(np.concatenate([batch.newlines, *(np.flatnonzero(batch.kinds == kind) for kind in others)]))
+    buffer = np.frombuffer(batch.joined, np.uint8)
+    leads = buffer[places]
+    places, leads = places[(leads & 0xC0) != 0x80], leads[(leads & 0xC0) != 0x80]
+    widths = np.where(leads < 0x80, 1, np.where(leads < 0xE0, 2, 3))
+    final = counted(batch.ends, places, places + 1) > 0
+    # The line break of "\r\n" is its "\n", where both belong to the document.
+    pair = (leads == NEWLINE) & (buffer[places - 1] == RETURN) & ~final & (places > 0)
+    opening = np.append(pair[1:], False)
+    kept = ~opening
+    return (places + widths)[kept][:-1], (places - pair)[kept][1:]
+
+
+def _bounds(batch: Batch, starts: Ints) -> Ints:
+    return np.searchsorted(starts, np.append(batch.starts, len(batch.joined)))

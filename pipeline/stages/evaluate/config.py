@@ -4,13 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from data_prep.curation.decontamination.config import Decontamination
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, PerplexityConfig, StatisticsConfig
 from pipeline.contract import Flow, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
 
 PREDICT_VERSION = 1
-COMPARE_VERSION = 1
+COMPARE_VERSION = 2
+OVERLAP_VERSION = 1
 
 
 class PredictConfig(StrictModel):
@@ -58,6 +60,9 @@ class EvaluateConfig(StageConfig):
     """Bits per byte and perplexities of the held-out answers; `null` switches it off."""
     generation: GenerationConfig | None = GenerationConfig()
     """ROUGE, BLEU and chrF of greedy answers; `null` switches it off."""
+    overlap: Decontamination | None = Decontamination()
+    """How items of an evaluation are found that stand in the training data; models are compared without them. Asked
+    only of data sets with `role: eval` that no filter has cleaned the training data of; `null`: all items count."""
     statistics: StatisticsConfig = StatisticsConfig()
     """Intervals and tests of the comparison."""
     samples: int = Field(default=5, ge=0)
@@ -73,8 +78,11 @@ class EvaluateConfig(StageConfig):
             for model in names
         }
         baseline = names[0]
+        if len(names) == 1:
+            return
+        overlaps = self._overlaps(name, datasets, flow)
         for tuned in names[1:]:
-            self._compare(name, baseline, tuned, predictions, flow)
+            self._compare(name, baseline, tuned, predictions, overlaps, flow)
 
     def _refuse_unknown(self, name: str, models: list[str], datasets: list[str], flow: Flow) -> None:
         for model in models:
@@ -119,8 +127,37 @@ class EvaluateConfig(StageConfig):
             )
         )
 
+    def _overlaps(self, name: str, datasets: list[str], flow: Flow) -> dict[str, Output]:
+        """A node per evaluation that was not there when the training data was filtered."""
+        if self.overlap is None or not flow.trained_on:
+            return {}
+        unseen = [each for each in datasets if flow.roles[each] == "eval" and each not in flow.decontaminated]
+        settings = self.overlap.model_dump(mode="json")
+        training = {f"training.{each}": output for each, output in flow.trained_on.items()}
+        return {
+            dataset: Output(
+                flow.add(
+                    Node(
+                        name=f"{name}/overlap/{dataset}",
+                        kind="evaluate.overlap",
+                        version=OVERLAP_VERSION,
+                        config={"dataset": dataset, "settings": settings},
+                        identity={"dataset": dataset, "settings": settings},
+                        inputs={**training, "evaluation": flow.datasets[dataset]},
+                    )
+                )
+            )
+            for dataset in unseen
+        }
+
     def _compare(
-        self, name: str, baseline: str, tuned: str, predictions: dict[str, dict[str, Output]], flow: Flow
+        self,
+        name: str,
+        baseline: str,
+        tuned: str,
+        predictions: dict[str, dict[str, Output]],
+        overlaps: dict[str, Output],
+        flow: Flow,
     ) -> None:
         config = CompareConfig(
             datasets=list(predictions[tuned]), statistics=self.statistics, samples=self.samples
@@ -133,6 +170,9 @@ class EvaluateConfig(StageConfig):
                 version=COMPARE_VERSION,
                 config=config,
                 identity=config,
-                inputs={f"{side}.{dataset}": out for side, outs in sides.items() for dataset, out in outs.items()},
+                inputs={
+                    **{f"{side}.{dataset}": out for side, outs in sides.items() for dataset, out in outs.items()},
+                    **{f"overlap.{dataset}": output for dataset, output in overlaps.items()},
+                },
             )
         )

@@ -34,7 +34,8 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
         start = self.start_from or flow.newest_model
         if start not in flow.models:
             raise ConfigError(f"stages.{name}.from: no model '{start}'; there are {list(flow.models)}")
-        dataset = flow.datasets[flow.dataset_for_training(self.dataset, name)]
+        chosen = flow.dataset_for_training(self.dataset, name)
+        dataset = flow.trained_on[chosen] = flow.datasets[chosen]
         model = flow.models[start]
         try:
             split_batch(self.batch_size, self.micro_batch_size, flow.processes)

@@ -1,0 +1,1 @@
+"""`python -m data_prep`: curate files without a pipeline run."""

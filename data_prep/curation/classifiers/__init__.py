@@ -1,0 +1,1 @@
+"""Classifiers that score rows: trainable linear ones, and any transformers sequence classifier."""

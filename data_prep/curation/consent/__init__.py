@@ -1,0 +1,1 @@
+"""Drop rows whose licence or opt-out field forbids their use."""

@@ -1,0 +1,1 @@
+"""Training rows that hold items of an evaluation."""

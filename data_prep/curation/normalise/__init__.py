@@ -1,0 +1,1 @@
+"""Bring text to one form: Unicode, line ends, control characters."""

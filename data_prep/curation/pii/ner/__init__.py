@@ -1,0 +1,1 @@
+"""Names and places, found by small models that run on a processor (the extra `pii`); English."""

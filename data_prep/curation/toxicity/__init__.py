@@ -1,0 +1,1 @@
+"""Rows with toxic texts."""

@@ -1,0 +1,114 @@
+"""What other limits would keep: rows and words per value of each limit, all other steps being as they are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.curation.config import CurationSteps
+from data_prep.curation.registry import make_steps
+from data_prep.curation.step import Limit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ROWS = 200_000
+"""Of a larger ledger, evenly spread row groups are looked at: the order of rows is that of hashed ids, so random."""
+QUANTILES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99)
+BORDERLINE = 3
+
+
+def what_if(ledger: Path, steps: CurationSteps) -> dict[str, Any]:
+    """A table per numeric limit.
+
+    Returns:
+        `{"rows": rows looked at, "of": all rows, "limits": [{"step", "rule", "side", "limit", "values",
+        "borderline"}]}`; `values`: `[{"value", "rows", "words", "current"}]`, `borderline`: the rows next to the limit.
+    """
+    if not ledger.exists():
+        return {"rows": 0, "of": 0, "limits": []}
+    limits = [(name, limit) for name, step in make_steps(steps, None).items() for limit in step.limits()]
+    columns = sorted({limit.column for _, limit in limits})
+    table, total = _sample(ledger, ["id", "words", "reasons", *columns])
+    failed = [frozenset(reason.partition(": ")[0] for reason in reasons) for reasons in table["reasons"].to_pylist()]
+    views = _Views(table, failed, limits)
+    return {
+        "rows": table.num_rows,
+        "of": total,
+        "limits": [found for name, limit in limits if (found := views.of(name, limit))],
+    }
+
+
+def _sample(ledger: Path, columns: Sequence[str]) -> "tuple[pa.Table, int]":
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(ledger)
+    total, groups = file.metadata.num_rows, file.num_row_groups
+    step = max(1, -(-total // MOST_ROWS))
+    return file.read_row_groups(list(range(0, groups, min(step, groups))), columns=list(columns)), total
+
+
+class _Views:
+    """Looks at the same rows through one limit after the other."""
+
+    def __init__(
+        self, table: "pa.Table", failed: Sequence[frozenset[str]], limits: Sequence[tuple[str, Limit]]
+    ) -> None:
+        self._table, self._failed, self._limits = table, failed, limits
+        self._words = table["words"].to_numpy()
+
+    def of(self, name: str, limit: Limit) -> dict[str, Any] | None:
+        """The table of one limit; None when no row was measured."""
+        values = self._values(limit)
+        if np.isnan(values).all():
+            return None
+        fails_step = np.array([name in each for each in self._failed], dtype=bool)
+        # A row beyond the limit that its step passes is an exception that the limit does not touch.
+        judged = ~np.isnan(values) & ~(_beyond(values, limit.value, limit) & ~fails_step)
+        otherwise_kept = self._passes_all_else(name, limit, fails_step)
+        grid = np.unique([*np.quantile(values[~np.isnan(values)], QUANTILES), limit.value])
+        kept = [otherwise_kept & ~(_beyond(values, value, limit) & judged) for value in grid]
+        return {
+            "step": name,
+            "rule": limit.rule,
+            "side": limit.side,
+            "limit": limit.value,
+            "values": [
+                {
+                    "value": float(value),
+                    "rows": int(each.sum()),
+                    "words": int(self._words[each].sum()),
+                    "current": bool(value == limit.value),
+                }
+                for value, each in zip(grid, kept, strict=True)
+            ],
+            "borderline": self._borderline(values, limit, otherwise_kept & judged),
+        }
+
+    def _values(self, limit: Limit) -> NDArray[np.float64]:
+        return np.array(self._table[limit.column].to_pylist(), dtype=np.float64)  # None becomes NaN
+
+    def _passes_all_else(self, name: str, limit: Limit, fails_step: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        others = np.array([bool(each - {name}) for each in self._failed], dtype=bool)
+        beyond = [_beyond(self._values(each), each.value, each) for owner, each in self._limits if owner == name]
+        mine = _beyond(self._values(limit), limit.value, limit)
+        # Fails its step for this limit alone: exactly one limit is passed, and it is this one.
+        alone = mine & (np.sum(beyond, axis=0) == 1)
+        return ~others & (~fails_step | alone)
+
+    def _borderline(self, values: NDArray[np.float64], limit: Limit, rows: NDArray[np.bool_]) -> list[dict[str, Any]]:
+        """The rows next to the limit on both sides whose fate it alone decides."""
+        chosen: list[dict[str, Any]] = []
+        ids = self._table["id"]
+        for kept in (True, False):
+            side = np.flatnonzero(rows & (_beyond(values, limit.value, limit) != kept))
+            nearest = side[np.argsort(np.abs(values[side] - limit.value), kind="stable")[:BORDERLINE]]
+            chosen += [{"id": ids[int(at)].as_py(), "value": float(values[at]), "kept": kept} for at in nearest]
+        return chosen
+
+
+def _beyond(values: NDArray[np.float64], value: float, limit: Limit) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return values < value if limit.side == "min" else values > value
