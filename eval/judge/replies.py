@@ -10,7 +10,7 @@ _ALONE = r"(?:(?:the\s+)?(?:answer|option|verdict)\s*:?\s+)?({labels})"
 # What follows the label must end the phrase: `A or B`, `A | B` and `a draw` are no verdicts.
 _MARKED = (
     r"\[\[\s*({labels})\s*\]\]"
-    r"|\bverdict[\"'*_`]*\s*(?:is\b|[:=])\s*[\"'*_`\[(]*({labels})(?=[\"'*_`\])]*\s*(?:[,.;}}\n]|$))"
+    r"|\bverdict[\"'*_`]*\s*(?:is\b|[:=])[\s\"'*_`\[(]*({labels})(?=[\"'*_`\])]*\s*(?:[,;}}\n]|\.(?!\d)|$))"
 )
 
 
@@ -32,20 +32,19 @@ def read_reply(text: str, labels: Sequence[str], cut: bool = False) -> Reply:
     visible = _THOUGHT.sub("", text).strip()
     if not visible:
         return Reply(failure="empty reply")
-    found = [*_verdicts(visible, labels)]
-    if not found:
-        found = [(label, None) for label in _marked(visible, labels)]
-    verdicts = {label for label, _ in found}
+    objects = [*_objects(visible)]
+    found = [_canonical(value["verdict"], labels) for value in objects] or _marked(visible, labels)
+    verdicts = {label for label in found if label is not None}
     if len(verdicts) == 1:
-        label, rationale = found[-1]
-        return Reply(label=label, rationale=rationale)
+        rationale = objects[-1].get("rationale") if objects else None
+        return Reply(label=verdicts.pop(), rationale=rationale if isinstance(rationale, str) else None)
     if verdicts:
         return Reply(failure="two different verdicts in one reply")
     return Reply(failure="cut before the verdict" if cut else "no verdict in the reply")
 
 
-def _verdicts(text: str, labels: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Verdict and rationale of each JSON object in the text that holds an allowed verdict."""
+def _objects(text: str) -> Iterator[dict[str, object]]:
+    """The JSON objects in the text that speak of a verdict, outermost only."""
     decoder, start = json.JSONDecoder(), text.find("{")
     while start >= 0:
         try:
@@ -53,10 +52,8 @@ def _verdicts(text: str, labels: Sequence[str]) -> Iterator[tuple[str, str | Non
         except (ValueError, RecursionError):
             start = text.find("{", start + 1)
             continue
-        label = _canonical(value.get("verdict"), labels)
-        if label is not None:
-            rationale = value.get("rationale")
-            yield label, rationale if isinstance(rationale, str) else None
+        if "verdict" in value:
+            yield value
         start = text.find("{", end)
 
 

@@ -94,14 +94,11 @@ class ServerBackend:
             raise DataError("judge server: the package openai is missing; pip install 'provetune[judge]'") from None
         limiter = _Limiter(self.judge.requests_per_minute)
         hooks = {"request": [lambda _request: limiter.wait()]}
-        # Without a key no header is sent: a local server needs none, and some refuse a wrong one.
-        headers: Any = {} if self._key else {"Authorization": openai.Omit()}
         return openai.OpenAI(
             base_url=self.judge.base_url,
             api_key=self._key or "none",
             timeout=self.judge.timeout_seconds,
             max_retries=self.judge.retries,
-            default_headers=headers,
             http_client=openai.DefaultHttpxClient(event_hooks=hooks, timeout=self.judge.timeout_seconds),
         )
 
@@ -142,12 +139,16 @@ class ServerBackend:
         return _content(raw)
 
     def _send(self, client: Any, config: JudgeConfig, text: str, schema: bool) -> str:
+        import openai
+
         body: dict[str, Any] = {"max_tokens": self.judge.max_new_tokens, "temperature": self.judge.temperature}
         if self.judge.seed is not None:
             body["seed"] = self.judge.seed
         if schema:
             wanted = {"name": "verdict", "strict": True, "schema": verdict_schema(config)}
             body["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        if self._key is None:  # a local server needs none, and some refuse a wrong one
+            body["extra_headers"] = {"Authorization": openai.Omit()}
         turns = [{"role": "user", "content": text}]
         create = client.chat.completions.with_raw_response.create
         return create(model=self.judge.model, messages=turns, **body).text

@@ -54,7 +54,7 @@ class Stub:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with stub._lock:
                     stub.requests.append(body)
-                    stub.headers.append(dict(self.headers))
+                    stub.headers.append({name.lower(): value for name, value in self.headers.items()})
                     stub.times.append(time.monotonic())
                     stub.under_way += 1
                     stub.most_under_way = max(stub.most_under_way, stub.under_way)
