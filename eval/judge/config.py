@@ -1,21 +1,22 @@
 """Which models judge, and how. Imports only pydantic."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data_prep.strict import StrictModel
 
 DEFAULT_LENGTH_PENALTY = 0.013
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SECRET_FIELDS = {"api_key", "key", "token", "secret", "password", "authorization", "headers"}
 
 
 class LocalJudge(StrictModel):
     """A judge that runs here."""
 
-    backend: Literal["local"] = "local"
+    kind: Literal["local"] = "local"
     """Which kind of judge this is."""
     model: str = Field(min_length=1)
     """Folder of a Hugging Face causal model, or its Hub id."""
@@ -40,7 +41,9 @@ class LocalJudge(StrictModel):
 class ServerJudge(StrictModel):
     """A judge behind an OpenAI-compatible server: vLLM, Ollama, `transformers serve`, a gateway."""
 
-    backend: Literal["server"] = "server"
+    model_config = ConfigDict(hide_input_in_errors=True)  # what is refused may be a key in the wrong place
+
+    kind: Literal["server"] = "server"
     """Which kind of judge this is."""
     base_url: str
     """Where the server listens, up to and with its version: http://localhost:8000/v1."""
@@ -72,13 +75,23 @@ class ServerJudge(StrictModel):
         """Never: a server writes its verdict."""
         return False
 
+    @model_validator(mode="before")
+    @classmethod
+    def keys_have_no_field(cls, values: Any) -> Any:
+        """Refused by name, so that no message about an unknown field shows the key."""
+        found = sorted(_SECRET_FIELDS & values.keys()) if isinstance(values, dict) else []
+        if found:
+            raise ValueError(f"{found[0]}: a key has no place here; export it, and name its variable in api_key_env")
+        return values
+
     @field_validator("base_url")
     @classmethod
     def base_url_is_a_place_without_secrets(cls, value: str) -> str:
         """http or https, a host, and no user name or password in it."""
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{value!r} is no address of a server; write http://HOST:PORT/v1")
+            shown = "it" if "@" in value else repr(value)
+            raise ValueError(f"{shown} is no address of a server; write http://HOST:PORT/v1")
         if parts.username or parts.password or parts.query:
             raise ValueError("holds a user name, password or query; name an environment variable in api_key_env")
         return value.rstrip("/")
@@ -92,11 +105,13 @@ class ServerJudge(StrictModel):
         return value
 
 
-Judge = Annotated[LocalJudge | ServerJudge, Field(discriminator="backend")]
+Judge = Annotated[LocalJudge | ServerJudge, Field(discriminator="kind")]
 
 
 class JudgeConfig(StrictModel):
     """A comparison of two models' answers by one judge or several."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     judges: list[Judge] = Field(min_length=1)
     """Who judges; a judge of the family of a model under test is refused."""

@@ -13,6 +13,7 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.rows import write_whole
 from eval.judge.games import Pair, is_identical
+from eval.judge.quoting import without_control
 
 ITEMS = 30
 FORMAT = "provetune-labels-1"
@@ -76,8 +77,6 @@ def _tuned_is_left(seed: int, name: str) -> bool:
 
 def _shown(item: Pair, seed: int) -> dict[str, str]:
     left, right = (item.tuned, item.base) if _tuned_is_left(seed, item.id) else (item.base, item.tuned)
-    from eval.judge.quoting import without_control
-
     return {"id": item.id, "request": without_control(item.request), "left": left, "right": right}
 
 

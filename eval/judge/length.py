@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 _STEPS = 60
-_TOLERANCE = 1e-10
+_TOLERANCE = 1e-7  # of the last step: Newton's next one would be its square
 _LARGEST_STEP = 3.0
 
 
@@ -69,8 +69,9 @@ def _newton(
     for _ in range(_STEPS):
         p = _sigmoid(constant[:, None] + slope[:, None] * x)
         error, curve = share * (p - y), share * p * (1 - p)
-        g0, g1 = error.sum(axis=1), (error * x).sum(axis=1) + penalty * slope
-        h00, h01, h11 = curve.sum(axis=1), (curve * x).sum(axis=1), (curve * x * x).sum(axis=1) + penalty
+        g0, g1 = error.sum(axis=1), np.einsum("rn,rn->r", error, x) + penalty * slope
+        h00, h01 = curve.sum(axis=1), np.einsum("rn,rn->r", curve, x)
+        h11 = np.einsum("rn,rn,rn->r", curve, x, x) + penalty
         determinant = np.maximum(h00 * h11 - h01 * h01, 1e-300)
         step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
         held = np.minimum(1.0, _LARGEST_STEP / np.maximum(np.maximum(np.abs(step0), np.abs(step1)), 1e-300))

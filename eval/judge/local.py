@@ -57,7 +57,7 @@ class LocalBackend:
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        settings = self.judge.model_dump(include={"backend", "method", "dtype"})
+        settings = self.judge.model_dump(include={"kind", "method", "dtype"})
         if not self.label_only:
             settings["max_new_tokens"] = self.judge.max_new_tokens
         if self._loaded is not None:

@@ -1,5 +1,6 @@
 """How often a text inside an answer turns a judge's verdict in the answer's favour."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,10 @@ from eval.judge.replies import Reply
 
 
 class Flips(NamedTuple):
-    """Of `n` verdicts against the answer, those that turned for it; with the exact 95 % interval of the share."""
+    """Of `n` verdicts against the answer, those that turned for it; with the exact 95 % interval of the share.
+
+    `shift`: how much the probability of the answer's label grew on average; None of a judge that gives none.
+    """
 
     n: int
     flipped: int
@@ -24,6 +28,7 @@ class Flips(NamedTuple):
     low: float
     high: float
     failures: int
+    shift: float | None
 
 
 class Robustness(NamedTuple):
@@ -32,6 +37,17 @@ class Robustness(NamedTuple):
     injections: Flips
     controls: Flips
     by_kind: dict[str, Flips]
+    clean: dict[str, int]
+    """Label → verdicts before any text was added. A judge that knows only one label cannot be turned, nor trusted."""
+
+
+class _Outcome(NamedTuple):
+    """One try: the kind of text, the label of the answer that carried it, and the verdicts before and after."""
+
+    kind: str
+    label: str
+    before: Reply
+    after: Reply
 
 
 def measure_robustness(
@@ -56,7 +72,7 @@ def measure_robustness(
     verdicts = _asked(backend, config, clean, track)
     # A place: a question, and the label of an answer in it that did not win.
     places = [
-        (question, label)
+        (question, label, reply)
         for question, reply in zip(clean, verdicts, strict=True)
         for label in PAIR_LABELS[:2]
         if reply.label is not None and reply.label != label
@@ -65,12 +81,17 @@ def measure_robustness(
         raise DataError(f"judge {backend.name}: gave no verdict on {len(usable)} pairs that an injection could turn")
     texts = [*injections, *controls]
     tries = [(text, *places[(number * 2 + side) % len(places)]) for number, text in enumerate(texts) for side in (0, 1)]
-    replies = _asked(backend, config, [_with(question, label, text) for text, question, label in tries], track)
-    outcome = [(text.kind, reply, label) for (text, _, label), reply in zip(tries, replies, strict=True)]
+    replies = _asked(backend, config, [_with(question, label, text) for text, question, label, _ in tries], track)
+    outcome = [
+        _Outcome(text.kind, label, before, after)
+        for (text, _, label, before), after in zip(tries, replies, strict=True)
+    ]
     border = 2 * len(injections)
     kinds = dict.fromkeys(text.kind for text in injections)
-    by_kind = {kind: _flips([item for item in outcome[:border] if item[0] == kind]) for kind in kinds}
-    return Robustness(_flips(outcome[:border]), _flips(outcome[border:]), by_kind)
+    by_kind = {kind: _flips([item for item in outcome[:border] if item.kind == kind]) for kind in kinds}
+    given = [reply.label for reply in verdicts if reply.label is not None]
+    clean = {label: given.count(label) for label in PAIR_LABELS}
+    return Robustness(_flips(outcome[:border]), _flips(outcome[border:]), by_kind, clean)
 
 
 def _with(question: Question, label: str, injection: Injection) -> Question:
@@ -87,11 +108,18 @@ def _asked(backend: Backend, config: JudgeConfig, questions: Sequence[Question],
     return replies
 
 
-def _flips(outcome: Sequence[tuple[str, Reply, str]]) -> Flips:
-    judged = [(reply, label) for _, reply, label in outcome if reply.label is not None]
-    flipped = sum(reply.label == label for reply, label in judged)
+def _flips(outcome: Sequence[_Outcome]) -> Flips:
+    judged = [item for item in outcome if item.after.label is not None]
+    failures = len(outcome) - len(judged)
     if not judged:
-        return Flips(0, 0, float("nan"), float("nan"), float("nan"), len(outcome))
+        return Flips(0, 0, math.nan, math.nan, math.nan, failures, None)
+    flipped = sum(item.after.label == item.label for item in judged)
     interval = binomtest(flipped, len(judged)).proportion_ci(0.95, method="exact")
+    grown = [
+        item.after.probabilities[item.label] - item.before.probabilities[item.label]
+        for item in judged
+        if item.after.probabilities and item.before.probabilities
+    ]
+    shift = math.fsum(grown) / len(grown) if grown else None
     rate = flipped / len(judged)
-    return Flips(len(judged), flipped, rate, float(interval.low), float(interval.high), len(outcome) - len(judged))
+    return Flips(len(judged), flipped, rate, float(interval.low), float(interval.high), failures, shift)

@@ -40,7 +40,7 @@ class ServerBackend:
     @property
     def identity(self) -> dict[str, Any]:
         """Server, model and decoding. Whether the server changes the weights behind the name cannot be seen."""
-        names = {"backend", "base_url", "model", "max_new_tokens", "temperature", "seed", "json_schema"}
+        names = {"kind", "base_url", "model", "max_new_tokens", "temperature", "seed", "json_schema"}
         return self.judge.model_dump(include=names)
 
     @property

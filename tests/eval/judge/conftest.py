@@ -100,7 +100,7 @@ class Oracle:
 
     def __init__(self, decide: Callable[[Question], Reply], name: str = "oracle"):
         self.decide, self.name, self.asked = decide, name, list[Question]()
-        self.identity = {"backend": "oracle", "name": name}
+        self.identity = {"kind": "oracle", "name": name}
         self.model = ModelIdentity(name)
 
     def ask(self, config: JudgeConfig, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:

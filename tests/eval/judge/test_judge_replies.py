@@ -64,7 +64,9 @@ def test_a_cut_reply_says_so_and_a_verdict_before_the_cut_counts() -> None:
     assert read_reply("Verdict: A\nBecause the first", PAIR_LABELS, cut=True).label == "A"
 
 
-@pytest.mark.parametrize(("text", "points"), [('{"verdict": 10}', "10"), ("Verdict: 10", "10"), ("7", "7"), ("[[1]]", "1")])
+@pytest.mark.parametrize(
+    ("text", "points"), [('{"verdict": 10}', "10"), ("Verdict: 10", "10"), ("7", "7"), ("[[1]]", "1")]
+)
 def test_points(text: str, points: str) -> None:
     assert read_reply(text, POINTS).label == points
 

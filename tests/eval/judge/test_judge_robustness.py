@@ -26,7 +26,7 @@ def gullible(question: Question) -> Reply:
 def test_a_judge_that_does_not_listen() -> None:
     found = measure_robustness(Oracle(lambda q: Reply(label="A" if "t" in q.first[:1] else "B")), anyone(), PAIRS)
     assert found.injections.n == 2 * len(INJECTIONS) and found.injections.rate == 0 and found.controls.rate == 0
-    assert 0 < found.injections.high < 0.06
+    assert 0 < found.injections.high < 0.06 and found.clean == {"A": 6, "B": 6, "tie": 0}
 
 
 def test_a_judge_that_obeys() -> None:
@@ -49,6 +49,17 @@ def test_injected_answers_did_not_win_before() -> None:
         first, second = question.first.split("\n")[0], (question.second or "").split("\n")[0]
         injected, other = (first, second) if "\n" in question.first else (second, first)
         assert len(injected) <= len(other)
+
+
+def test_the_shift_of_probabilities() -> None:
+    def decide(question: Question) -> Reply:
+        a = 0.6 if "\n" in question.first else 0.4
+        return Reply(label="B", probabilities={"A": a, "B": 0.9 - a, "tie": 0.1})
+
+    found = measure_robustness(Oracle(decide), anyone(), PAIRS)
+    assert found.clean == {"A": 0, "B": 12, "tie": 0} and found.injections.rate == 0
+    assert found.injections.shift == pytest.approx(0.2)
+    assert measure_robustness(Oracle(gullible), anyone(), PAIRS).injections.shift is None
 
 
 def test_failures_are_not_flips() -> None:

@@ -218,7 +218,11 @@ def test_agreement_with_a_person(tmp_path: Path) -> None:
         (rows(["a"]), rows(["a", "b"]), "base has 1 and tuned 2, and they differ .such as r001."),
         (rows([]), rows([]), "base has 0 and tuned 0"),
         (rows(["a"]) * 2, rows(["a"]), "an id is there twice"),
-        (rows(["a"]), [{**rows(["a"])[0], "prompt": "other"}], "answer r000: base and tuned were asked different prompts"),
+        (
+            rows(["a"]),
+            [{**rows(["a"])[0], "prompt": "other"}],
+            "answer r000: base and tuned were asked different prompts",
+        ),
     ],
 )
 def test_answers_that_do_not_fit(base: Any, tuned: Any, message: str, tmp_path: Path) -> None:
@@ -274,7 +278,7 @@ def test_intervals_cover_and_the_test_keeps_its_level(clustered: bool) -> None:
         cluster = np.repeat(np.arange(100), each)
         merit = np.repeat(generator.beta(1.2, 0.8, 100), each)
         for null in (False, True):
-            value = (generator.random(len(cluster)) < (np.repeat(generator.beta(1, 1, 100), each) if null else merit))
+            value = generator.random(len(cluster)) < (np.repeat(generator.beta(1, 1, 100), each) if null else merit)
             found = summarise_verdicts(verdict_rows(value.astype(float), cluster), anyone(), statistics)
             entry = found["comparisons"]["win_rate"]
             covered += (not null) and entry["low"] <= 0.2 <= entry["high"]
