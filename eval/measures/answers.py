@@ -73,14 +73,14 @@ _NUMBER = re.compile(
     rf"(?<![\w.])(?P<sign>[-+\u2212]?)\s?(?P<currency>[$€£¥₹]?)\s?(?P<sign2>[-\u2212]?)(?P<digits>{_DIGITS})"
     rf"(?:\s?/\s?(?P<below>{_DIGITS}))?(?:[eE](?P<exponent>[-+]?\d+))?\s?(?P<percent>%)?"
 )
-_MARKED = re.compile(r"####\s*(?P<rest>[^\n]*)")
+_MARKED = re.compile(r"####")
 _BOXED = re.compile(r"\\boxed\s*\{(?P<rest>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
-_STATED = re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(?P<rest>[^\n]*)", re.IGNORECASE)
+_STATED = re.compile(r"answer\s*(?:is|:|=)", re.IGNORECASE)
 
 NUMBER_POLICY = (
-    "number: the last after ####, else the last in \\boxed{}, else the first after the last 'answer is', "
-    "else the last in the text; thousands commas and currency signs dropped, fractions and exponents exact, "
+    "number: the first after the last ####, else the first in the last \\boxed{}, else the first after the last "
+    "'answer is', else the last in the text; thousands commas and currency signs dropped, fractions and exponents exact, "
     "a percent is its number"
 )
 
@@ -88,12 +88,16 @@ NUMBER_POLICY = (
 def extract_number(text: str) -> Fraction | None:
     """The number that an answer states, exactly; None where it states none. `NUMBER_POLICY` says which one."""
     text = _LATEX_FRACTION.sub(r"\1/\2", unicodedata.normalize("NFKC", text).replace("\\$", "$").replace("\\%", "%"))
-    for pattern, takes in ((_MARKED, 0), (_BOXED, 0), (_STATED, 0), (None, -1)):
-        found = [match["rest"] for match in pattern.finditer(text)] if pattern else [text]
-        if found:
-            numbers = [value for value in map(_value, _NUMBER.finditer(found[-1])) if value is not None]
-            if numbers:
-                return numbers[takes]
+    boxed = [match["rest"] for match in _BOXED.finditer(text)]
+    for part, takes in (
+        (_behind(_MARKED, text), 0),
+        (boxed[-1] if boxed else "", 0),
+        (_behind(_STATED, text), 0),
+        (text, -1),
+    ):
+        numbers = [value for value in map(_value, _NUMBER.finditer(part)) if value is not None]
+        if numbers:
+            return numbers[takes]
     return None
 
 
@@ -103,6 +107,12 @@ def same_number(output: str, reference: str) -> float:
     if expected is None:
         raise DataError(f"reference {reference[-40:]!r}: states no number; drop the row or correct it")
     return float(extract_number(output) == expected)
+
+
+def _behind(pattern: re.Pattern[str], text: str) -> str:
+    """What follows the last place of a pattern; nothing where there is none."""
+    ends = [match.end() for match in pattern.finditer(text)]
+    return text[ends[-1] :] if ends else ""
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

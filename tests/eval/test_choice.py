@@ -103,7 +103,7 @@ def _labelled(item: ChoiceItem, column: str) -> dict[str, Any]:
 def harness_samples(
     model: Any, tokenizer: Any, task: str, rows: Sequence[dict[str, Any]], folder: Path, shots: int = 0
 ) -> list[dict[str, Any]]:
-    """What lm-evaluation-harness logs for each row under its own task file, read from a local file instead of the Hub."""
+    """What lm-evaluation-harness logs for each row under its own task file, with a local file instead of the Hub."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
