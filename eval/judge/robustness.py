@@ -66,17 +66,11 @@ def measure_robustness(
     if config.kind == "pointwise":
         raise DataError("kind pointwise: injections are measured on comparisons; use kind pairwise or reference")
     usable = [pair for pair in pairs if not is_identical(pair)]
-    clean = [
+    questions = [
         Question(p.request, *shown, p.reference) for p in usable for shown in ((p.base, p.tuned), (p.tuned, p.base))
     ]
-    verdicts = _asked(backend, config, clean, track)
-    # A place: a question, and the label of an answer in it that did not win.
-    places = [
-        (question, label, reply)
-        for question, reply in zip(clean, verdicts, strict=True)
-        for label in PAIR_LABELS[:2]
-        if reply.label is not None and reply.label != label
-    ]
+    verdicts = _asked(backend, config, questions, track)
+    places = _places(questions, verdicts)
     if not places:
         raise DataError(f"judge {backend.name}: gave no verdict on {len(usable)} pairs that an injection could turn")
     texts = [*injections, *controls]
@@ -87,11 +81,22 @@ def measure_robustness(
         for (text, _, label, before), after in zip(tries, replies, strict=True)
     ]
     border = 2 * len(injections)
-    kinds = dict.fromkeys(text.kind for text in injections)
-    by_kind = {kind: _flips([item for item in outcome[:border] if item.kind == kind]) for kind in kinds}
-    given = [reply.label for reply in verdicts if reply.label is not None]
-    clean = {label: given.count(label) for label in PAIR_LABELS}
+    by_kind = {
+        kind: _flips([item for item in outcome[:border] if item.kind == kind])
+        for kind in dict.fromkeys(text.kind for text in injections)
+    }
+    clean = {label: sum(reply.label == label for reply in verdicts) for label in PAIR_LABELS}
     return Robustness(_flips(outcome[:border]), _flips(outcome[border:]), by_kind, clean)
+
+
+def _places(questions: Sequence[Question], verdicts: Sequence[Reply]) -> list[tuple[Question, str, Reply]]:
+    """Questions with the label of an answer that did not win there, and the verdict."""
+    return [
+        (question, label, reply)
+        for question, reply in zip(questions, verdicts, strict=True)
+        for label in PAIR_LABELS[:2]
+        if reply.label is not None and reply.label != label
+    ]
 
 
 def _with(question: Question, label: str, injection: Injection) -> Question:
