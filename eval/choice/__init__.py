@@ -1,0 +1,1 @@
+"""Multiple choice, classification by label words and cloze words: by log-likelihood or by generation."""

@@ -1,0 +1,1 @@
+"""What a model prefers about people, and above all how fine-tuning changed it."""

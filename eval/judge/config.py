@@ -1,0 +1,143 @@
+"""Which models judge, and how. Imports only pydantic."""
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from data_prep.strict import StrictModel
+
+DEFAULT_LENGTH_PENALTY = 0.013
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SECRET_FIELDS = {"api_key", "key", "token", "secret", "password", "authorization", "headers"}
+
+
+class LocalJudge(StrictModel):
+    """A judge that runs here."""
+
+    kind: Literal["local"] = "local"
+    """Which kind of judge this is."""
+    model: str = Field(min_length=1)
+    """Folder of a Hugging Face causal model, or its Hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id; null: the main branch."""
+    method: Literal["likelihood", "generate"] = "likelihood"
+    """likelihood: the probabilities of the labels themselves, nothing is written and nothing can be misread; generate:
+    the judge writes a rationale and then its verdict."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
+    batch_size: int = Field(default=4, ge=1)
+    """Prompts per forward pass; it changes the speed, and the last digits."""
+    max_new_tokens: int = Field(default=256, ge=8)
+    """Longest rationale and verdict in tokens; only generate reads it."""
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether the verdict is a probability of each label."""
+        return self.method == "likelihood"
+
+
+class ServerJudge(StrictModel):
+    """A judge behind an OpenAI-compatible server: vLLM, Ollama, `transformers serve`, a gateway."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # what is refused may be a key in the wrong place
+
+    kind: Literal["server"] = "server"
+    """Which kind of judge this is."""
+    base_url: str
+    """Where the server listens, up to and with its version: http://localhost:8000/v1."""
+    model: str = Field(min_length=1)
+    """The name by which the server knows the judge."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; unset: no key is sent. The key is never stored or shown."""
+    concurrency: int = Field(default=8, ge=1, le=512)
+    """Requests under way at once."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Most requests started in a minute, repeats included; null: no limit."""
+    retries: int = Field(default=4, ge=0, le=20)
+    """How often a request is repeated after a time-out, 408, 409, 429, 5xx, a broken connection or an unusable body;
+    the wait doubles, or is what the server's Retry-After says."""
+    timeout_seconds: float = Field(default=120.0, gt=0)
+    """Longest silence of the server before a request counts as timed out."""
+    json_schema: bool = True
+    """Ask for JSON of a given schema; where the server does not know that, it is asked in words and what it writes is
+    read leniently."""
+    max_new_tokens: int = Field(default=512, ge=8)
+    """Longest rationale and verdict in tokens."""
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """0 takes the likeliest token."""
+    seed: int | None = 0
+    """Sent to the server where it is not null."""
+
+    @property
+    def scores_labels(self) -> bool:
+        """Never: a server writes its verdict."""
+        return False
+
+    @model_validator(mode="before")
+    @classmethod
+    def keys_have_no_field(cls, values: Any) -> Any:
+        """Refused by name, so that no message about an unknown field shows the key."""
+        found = sorted(_SECRET_FIELDS & values.keys()) if isinstance(values, dict) else []
+        if found:
+            raise ValueError(f"{found[0]}: a key has no place here; export it, and name its variable in api_key_env")
+        return values
+
+    @field_validator("base_url")
+    @classmethod
+    def base_url_is_a_place_without_secrets(cls, value: str) -> str:
+        """http or https, a host, and no user name or password in it."""
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            shown = "it" if "@" in value else repr(value)
+            raise ValueError(f"{shown} is no address of a server; write http://HOST:PORT/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("holds a user name, password or query; name an environment variable in api_key_env")
+        return value.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def api_key_env_is_a_name(cls, value: str) -> str:
+        """The name of a variable, so that a key pasted here by mistake is refused and not shown."""
+        if not _VARIABLE.fullmatch(value):
+            raise ValueError("is no name of an environment variable (A-Z, 0-9, _); never write the key itself here")
+        return value
+
+
+Judge = Annotated[LocalJudge | ServerJudge, Field(discriminator="kind")]
+
+
+class JudgeConfig(StrictModel):
+    """A comparison of two models' answers by one judge or several."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    judges: list[Judge] = Field(min_length=1)
+    """Who judges; a judge of the family of a model under test is refused."""
+    kind: Literal["pairwise", "pointwise", "reference"] = "pairwise"
+    """pairwise: which of two answers is better; reference: the same beside a reference answer; pointwise: each answer
+    alone gets points, and more points win."""
+    rubric: str | None = Field(default=None, min_length=1)
+    """What makes an answer good, in words that the judge reads; null: correct, helpful, complete, not too long."""
+    scale: int = Field(default=5, ge=2, le=10)
+    """Most points of pointwise; the fewest are 1."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Prompts judged, chosen by a hash of their id; null: all."""
+    vote: Literal["mean", "majority"] = "mean"
+    """mean: a prompt's score is the mean over judges and orders; majority: it is what more judges prefer, 0, ½ or 1."""
+    weighted: bool = True
+    """Use a local judge's probabilities as soft verdicts, as AlpacaEval 2 does; false: only its likeliest label."""
+    length_penalty: float = Field(default=DEFAULT_LENGTH_PENALTY, gt=0.0)
+    """Ridge on the length slope of the length-controlled win rate,
+    beside the mean log-loss: see `eval.judge.length`."""
+    force_own_family: bool = False
+    """Judge although a judge and a model under test are of one family; the result is flagged."""
+
+    @model_validator(mode="after")
+    def judges_are_different(self) -> "JudgeConfig":
+        """The same judge twice is one opinion counted twice."""
+        seen = [judge.model_dump_json(exclude={"batch_size", "concurrency"}) for judge in self.judges]
+        if len(set(seen)) < len(seen):
+            raise ValueError("judges: one of them is there twice; name different judges or remove one")
+        return self

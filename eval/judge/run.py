@@ -1,0 +1,116 @@
+"""Judge two models' answers: the entry point. The folder it leaves holds everything that the numbers come from.
+
+verdicts.jsonl   one row per pair, judge and order: {"id", "cluster", "judge", "order", "winner", "preference",
+                 "failure", "identical", "base_characters", "tuned_characters"[, "probabilities", "rationale"]}
+summary.json     {"metrics", "comparisons", "card", "judges", "policy"}
+cache.jsonl      verdicts that need not be asked for again (or where `cache` says)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import DataError
+from data_prep.progress import Track, silent
+from data_prep.rows import write_whole
+from eval.config import StatisticsConfig
+from eval.judge.backend import Backend, backend_of
+from eval.judge.cache import VerdictCache, verdict_key
+from eval.judge.config import JudgeConfig
+from eval.judge.family import ModelIdentity, check_families
+from eval.judge.games import Pair, Verdict, is_identical, pairs_of, questions_of, verdicts_of
+from eval.judge.prompts import template_sha256
+from eval.judge.replies import Reply
+from eval.judge.summary import summarise_verdicts
+
+VERDICTS, SUMMARY, CACHE = "verdicts.jsonl", "summary.json", "cache.jsonl"
+
+
+def judge(
+    config: JudgeConfig,
+    base: Sequence[Mapping[str, Any]],
+    tuned: Sequence[Mapping[str, Any]],
+    out: Path,
+    statistics: StatisticsConfig | None = None,
+    candidates: Sequence[ModelIdentity] = (),
+    labels: Mapping[str, str] | None = None,
+    cache: Path | None = None,
+    track: Track = silent,
+    backends: Sequence[Backend] | None = None,
+) -> dict[str, Any]:
+    """Compare rows {"id", "prompt", "output"[, "reference"]} of two models; returns what summary.json holds.
+
+    `candidates`: the models under test, so that no judge of their family judges. `labels`: a person's choices
+    (`eval.judge.labelling.read_labels`). `backends`: judges in place of those of the configuration, for tests and for
+    models in memory. Finished verdicts are kept as they come: the same call goes on where it was stopped. Raises
+    DataError before anything is asked where the answers do not fit or a judge is refused; and for a judge that is down.
+    """
+    statistics = statistics or StatisticsConfig()
+    pairs = pairs_of(base, tuned, config)
+    asked = list(backends) if backends is not None else [backend_of(item) for item in config.judges]
+    self_preference = check_families([item.model for item in asked], candidates, config.force_own_family)
+    store = VerdictCache(cache or out / CACHE)
+    verdicts: list[Verdict] = []
+    for backend in asked:
+        replies = replies_to(backend, pairs, config, store, track)
+        verdicts += [row for pair in pairs for row in verdicts_of(pair, backend.name, replies[pair.id], config)]
+    _write(out / VERDICTS, "".join(_line(row) for row in verdicts))
+    summary = summarise_verdicts(verdicts, config, statistics, labels, self_preference)
+    summary["judges"] = [{"name": item.name, **item.identity} for item in asked]
+    summary["policy"] = _policy(config, asked)
+    _write(out / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    return summary
+
+
+def replies_to(
+    backend: Backend, pairs: Sequence[Pair], config: JudgeConfig, store: VerdictCache, track: Track = silent
+) -> dict[str, list[Reply]]:
+    """Both replies to each pair, by its id; from the cache where they are known, and kept there as they come."""
+    template = template_sha256(config, backend.label_only)
+    questions = [question for pair in pairs for question in questions_of(pair, config)]
+    keys = [verdict_key(backend.identity, template, question) for question in questions]
+    known = {key: reply for key in keys if (reply := store.get(key)) is not None}
+    if config.kind != "pointwise":  # nobody is asked which of two equal texts is better
+        same = [is_identical(pair) for pair in pairs for _ in range(2)]
+        known |= {key: Reply(label="tie") for key, equal in zip(keys, same, strict=True) if equal}
+    missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in known}
+    names, found = list(missing), backend.ask(config, list(missing.values()))
+    for index, reply in track(found, f"judging by {backend.name}", total=len(names)):
+        known[names[index]] = reply
+        store.put(names[index], reply)
+    unasked = Reply(failure="not asked")
+    whole = [known.get(key, unasked) for key in keys]
+    return {pair.id: whole[2 * place : 2 * place + 2] for place, pair in enumerate(pairs)}
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """The rows of a finished folder, from which `summarise_verdicts` computes everything again without a judge."""
+    path = folder / VERDICTS
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; judge again") from None
+    except ValueError as error:
+        raise DataError(
+            f"{path}: damaged ({error}); delete it and judge again, the cache keeps the verdicts"
+        ) from error
+
+
+def _policy(config: JudgeConfig, asked: Sequence[Backend]) -> dict[str, Any]:
+    """How it was judged, for the report: kind, votes, and a hash of the words that each judge read."""
+    return {
+        "kind": config.kind,
+        "vote": config.vote,
+        "weighted": config.weighted,
+        "length_penalty": config.length_penalty,
+        "templates": {item.name: template_sha256(config, item.label_only) for item in asked},
+    }
+
+
+def _line(row: Verdict) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, text.encode("utf-8", "replace"))
