@@ -54,12 +54,12 @@ def runs(texts: list[str]) -> Iterator[tuple[str, Callable[[], object], list[str
     yield "all rules, empty lexicon", lambda: measure(texts, Quality(), lexicon=lexicon), texts
     yield "all rules, known words", lambda: measure(texts, Quality(), lexicon=lexicon), texts
     for family in (None, *FAMILIES):
-        sections = {name: Quality.model_fields[name].default if name == family else None for name in FAMILIES}
+        config = Quality().model_copy(update={name: None for name in FAMILIES if name != family})
         name = f"known words, only {family}" if family else "known words, tokenisation only"
-        yield name, partial(measure, texts, Quality(**sections), lexicon=lexicon), texts
+        yield name, partial(measure, texts, config, lexicon=lexicon), texts
     sample = texts[:: max(len(texts) // PEER_DOCUMENTS, 1)]
     if (peer := datatrove_filters()) is not None:
-        yield "datatrove, all filters", lambda: peer(sample), sample
+        yield "datatrove, all filters", partial(peer, sample), sample
 
 
 def speed(work: Callable[[], object], texts: list[str]) -> float:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_quality_reference import FAMILIES, PROSE, datatrove_filters, differing, only, words_of
+from test_quality_reference import FAMILIES, PROSE, datatrove_filters, differing, only, sentences, words_of
 from test_quality_words import same
 
 from data_prep.curation.quality.config import C4, FineWeb, GopherQuality, GopherRepetition, Quality
@@ -45,6 +45,7 @@ def test_decisions_equal_datatroves_on_synthetic_documents(peer: dict[str, Any])
 
 
 ODD = st.text(st.sampled_from("ab. .\n\n\r\"'{#-…•\u2028\x1c[1]é\U0001f600"), max_size=80)
+TWO_WORDS = st.lists(st.sampled_from(["so", "then"]), max_size=150).map(" ".join)
 FEW_WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "a.", "b\n", "aba", "bb", "c"]), max_size=120).map(" ".join)
 
 
@@ -74,7 +75,7 @@ def test_ngrams_of_other_words_that_spell_the_same_are_no_repetition() -> None:
     assert measure(["a bc d e f a bc d e f"], only("gopher_repetition")).to_pylist()[0]["quality_duplicate_5gram"] > 0
 
 
-@given(st.lists(ODD | FEW_WORDS, max_size=4))
+@given(st.lists(ODD | FEW_WORDS | TWO_WORDS, max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_repeated_ngrams_are_datatroves(texts: list[str]) -> None:
     module = pytest.importorskip("datatrove.pipeline.filters.gopher_repetition_filter")
@@ -91,6 +92,36 @@ def test_repeated_ngrams_are_datatroves(texts: list[str]) -> None:
             else:
                 count = module.find_top_duplicate(grams) if grams else 0
             assert math.isnan(row[name]) if not text else row[name] == pytest.approx(count / len(text))
+
+
+SENTENCE_PIECES = [
+    "Yes",
+    "no",
+    ".",
+    "!",
+    '."',
+    "?)",
+    " ",
+    " ",
+    "  ",
+    "\t",
+    "-",
+    "(",
+    "“",
+    "...",
+    "1.",
+    "。",
+    "Dr.",
+    "a.B",
+]
+
+
+@given(st.lists(st.sampled_from(SENTENCE_PIECES), max_size=14).map("".join))
+@settings(deadline=None)
+def test_sentences_are_counted_as_word_by_word(line: str) -> None:
+    every_line = C4(terminal_punctuation=False, min_words_per_line=None, remove_citations=False)
+    found = measure([f"{line}\nNext one. And more"], only("c4", c4=every_line))["quality_c4_sentences"].to_pylist()
+    assert found == [len(sentences(line.strip())) + 2 if line else 3]
 
 
 def test_all_failing_rules_are_told_with_value_and_limit() -> None:
