@@ -19,12 +19,12 @@ METHODS = ("generate", "contrastive")
 
 
 def decode(model: Any, inputs: Mapping[str, Tensor], method: str = "generate", **settings: Any) -> Tensor:
-    """Prompt and continuation (B, T + new) by the settings of a file in conf/decoding.
+    """Prompt and continuation (B, T + new) by the settings of one method.
 
     `inputs` holds input_ids (B, T) and attention_mask, padded on the left. ValueError for an unknown method.
     """
     if method not in METHODS:
-        raise ValueError(f"method={method!r}: must be one of {', '.join(METHODS)}; see conf/decoding")
+        raise ValueError(f"method={method!r}: must be one of {', '.join(METHODS)}")
     if method == "contrastive":
         settings = {"do_sample": False, "num_beams": 1, **settings, "custom_generate": contrastive_search}
     return model.generate(**inputs, **settings)

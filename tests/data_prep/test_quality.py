@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ def synthetic() -> list[str]:
         "\n".join(f"- {line}" for line in PROSE.split(". ")), "\n".join(["More to come..."] * 20),
         PROSE + "\nLorem ipsum dolor sit amet.", PROSE + "\nfunction f() { return 1; }.", "12 34 56 78. " * 40,
         PROSE.replace("\n", "\r\n"), PROSE.replace(". ", ".\u2028"), PROSE.replace(".", "[1]."), "\n" + PROSE + "\n",
+        "All of it is so.[1]\n" * 9,
         "\n\n\n" + PROSE + "\n\n\n" + PROSE + "\n \n", PROSE.replace(" ", "\u00a0"), "a b c d e " * 30 + PROSE,
         "Use cookies to go on, please.\n" + PROSE, "JavaScript is off in this browser.\n" + PROSE, "\n" * 9, "\r",
         "Our Privacy  Policy is new.\n" + PROSE, "Our Privacy Policy is new.\n" * 4, "Use coo\u212aies or not.\n" * 5,
@@ -45,7 +47,6 @@ def test_decisions_equal_datatroves_on_synthetic_documents(peer: dict[str, Any])
 
 
 ODD = st.text(st.sampled_from("ab. .\n\n\r\"'{#-…•\u2028\x1c[1]é\U0001f600"), max_size=80)
-TWO_WORDS = st.lists(st.sampled_from(["so", "then"]), max_size=150).map(" ".join)
 FEW_WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "a.", "b\n", "aba", "bb", "c"]), max_size=120).map(" ".join)
 
 
@@ -75,9 +76,19 @@ def test_ngrams_of_other_words_that_spell_the_same_are_no_repetition() -> None:
     assert measure(["a bc d e f a bc d e f"], only("gopher_repetition")).to_pylist()[0]["quality_duplicate_5gram"] > 0
 
 
-@given(st.lists(ODD | FEW_WORDS | TWO_WORDS, max_size=4))
-@settings(max_examples=80, deadline=None)
+@given(st.lists(ODD | FEW_WORDS, max_size=4))
+@settings(max_examples=40, deadline=None)
 def test_repeated_ngrams_are_datatroves(texts: list[str]) -> None:
+    assert_ngrams_are_datatroves(texts)
+
+
+def test_ngrams_that_are_passed_over_are_no_repetition() -> None:
+    # Of two words nearly all n-grams stand many times, the first of them often inside one that was counted.
+    chance = np.random.default_rng(0)
+    assert_ngrams_are_datatroves([" ".join(chance.choice(["so", "then"], size)) for size in range(0, 300, 3)])
+
+
+def assert_ngrams_are_datatroves(texts: list[str]) -> None:
     module = pytest.importorskip("datatrove.pipeline.filters.gopher_repetition_filter")
     found = measure(texts, only("gopher_repetition")).to_pylist()
     for text, row in zip(texts, found, strict=True):

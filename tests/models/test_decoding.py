@@ -1,4 +1,4 @@
-"""Decoding: contrastive search against its definition, every file of conf/decoding, voting and thinking budgets."""
+"""Decoding: contrastive search against its definition, every kind of settings, voting and thinking budgets."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.models.decoding import budget_forced, decode, self_consistent, vot
 from tests.models.families import model as theirs
 from tests.models.tiny import KINDS, decoder, ids
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "decoding").glob("*.yaml"))
+FILES = sorted((Path(__file__).parent / "decodings").glob("*.yaml"))
 ASKED: dict[str, Any] = {"max_new_tokens": 10, "eos_token_id": None, "pad_token_id": 0}
 MODELS = {
     "ours": lambda: decoder(),
@@ -81,7 +81,7 @@ def test_a_senseless_alpha_is_refused(alpha: float) -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match="method='beams': must be one of generate, contrastive; see conf/decoding"):
+    with pytest.raises(ValueError, match="method='beams': must be one of generate, contrastive"):
         decode(decoder(), prompts(), "beams")
 
 

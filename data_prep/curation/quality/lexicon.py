@@ -115,8 +115,9 @@ def _stop_words(hashes: Hashes, bounds: Ints) -> npt.NDArray[np.uint16]:
 @cache
 def _hashes_of(words: tuple[str, ...]) -> Hashes:
     flat = np.frombuffer("".join(words).encode() + bytes(PADDING), np.uint8)
-    ends = np.cumsum([len(word) for word in words])
-    return span_hashes(flat, ends - [len(word) for word in words], ends)
+    lengths = np.array([len(word) for word in words])
+    ends = np.cumsum(lengths)
+    return span_hashes(flat, ends - lengths, ends)
 
 
 def _mentions(runs: Runs) -> npt.NDArray[np.uint16]:
