@@ -16,7 +16,7 @@ from data_prep.curation import job as jobs
 from data_prep.curation.config import CurationSteps
 from data_prep.curation.decide import decide
 from data_prep.curation.measure import measure
-from data_prep.engines.config import LocalEngine
+from data_prep.engines.config import Engine, LocalEngine, RayEngine
 from data_prep.rows import write_rows
 
 KEY = "an example of a key that is long enough"
@@ -75,10 +75,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"d": place / "d", "e": place / "e"}
 
 
-def curated(folders: dict[str, Path], out: Path, workers: int = 1, **changed: object) -> dict[str, bytes]:
+def curated(
+    folders: dict[str, Path], out: Path, workers: int = 1, engine: Engine | None = None, **changed: object
+) -> dict[str, bytes]:
     """Every file that a curation leaves."""
     steps = CurationSteps.model_validate({**STEPS, **changed})
-    engine = LocalEngine(workers=workers)
+    engine = engine or LocalEngine(workers=workers)
     job = measure({"d": folders["d"]}, steps, out / "job", engine, {"e": folders["e"]})
     decide(job, steps, out / "out", engine)
     return files(out / "out")
@@ -99,6 +101,16 @@ def test_any_number_of_workers_gives_the_same_bytes(
     funnel = {entry["step"]: entry for entry in json.loads(one["funnel.json"])["d"]}
     assert all(funnel[step]["dropped"] for step in ("exact_dedup", "near_dedup", "decontamination")), funnel
     assert funnel["repeated_parts"]["changed"] == 300 and funnel["pii"]["changed"] > 3
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also pseudonyms, whose key is no part of a cluster's environment."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(jobs, "SHARD_BYTES", 20_000)
+    ray = curated(folders, tmp_path / "ray", engine=RayEngine(workers=2))
+    assert ray == curated(folders, tmp_path / "local")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
 def test_how_rows_are_cut_changes_no_decision(
