@@ -179,4 +179,4 @@ def test_a_sweep_goes_on_after_a_refused_job(smoke: Finished) -> None:
     assert done.err == "error: stages.sft.learning_rate: -1 is not allowed: input should be greater than 0\n"
     done = run_pipeline(smoke.outputs, "-m", SMOKE, "stages.sft.learning_rate=5e-3,-1", "mode=plan")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "0 of 8 to run" in done.out
+    assert "0 of 9 to run" in done.out
