@@ -12,10 +12,10 @@ run: $(SET_UP)
 	$(BIN)/python -m pipeline +experiment=lora_llama
 
 test: $(SET_UP)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-fast: $(SET_UP)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not end_to_end"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not end_to_end"
 
 test-slow: $(SET_UP) $(SET_UP)-pii
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
