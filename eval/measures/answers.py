@@ -80,8 +80,8 @@ _STATED = re.compile(r"answer\s*(?:is|:|=)", re.IGNORECASE)
 
 NUMBER_POLICY = (
     "number: the first after the last ####, else the first in the last \\boxed{}, else the first after the last "
-    "'answer is', else the last in the text; thousands commas and currency signs dropped, fractions and exponents exact, "
-    "a percent is its number"
+    "'answer is', else the last in the text; thousands commas and currency signs dropped, fractions and exponents "
+    "exact, a percent is its number"
 )
 
 
