@@ -150,6 +150,7 @@ def test_labels_are_words(model: Any, tokenizer: Any) -> None:
         ("**B**", 1),
         ("The answer is (C).", 2),
         ("First A, no: the answer is B. The answer is A!", 0),
+        ("The answer is B. My answer is a guess.", 1),
         ("Answer: B\n\nQuestion: next", 1),
         ("B\n\nQuestion: What is", 1),
         ("I think the mill.", 1),
