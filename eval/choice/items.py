@@ -131,7 +131,7 @@ def _lettered(name: str, row: Row) -> ChoiceItem:
     Where the full stop or question mark of the question went into the options, it is taken off again.
     """
     choices, answer = list(_split_options(row["options"])), row["answer"]
-    if choices[-1].endswith("?") and row["question"].rstrip()[-1:].isalnum():
+    if "?" not in row["question"] and not any(choice.endswith("?") for choice in choices[:-1]):
         choices[-1] = choices[-1].removesuffix("?")
     answer = (answer[0] if isinstance(answer, list) else answer).strip()
     match = _LETTERED.match(answer)

@@ -16,8 +16,8 @@ _HEDGED = re.compile(r"[\s).*\"']*(?:or|and)\b")
 def read_letter(output: str, choices: Sequence[str]) -> int | None:
     """The index of the choice that `output` names."""
     letters = f"[{LETTERS[: len(choices)]}]"
-    stated = re.findall(rf"answer\s*(?:is|:)?\s*:?\s*[(*\"']*({letters})(?![\w'])", output, re.IGNORECASE)
-    if stated and stated[-1].isupper():
+    stated = re.findall(rf"(?i:answer\s*(?:is|:)\s*:?)\s*[(*\"']*({letters})(?![\w'])", output)
+    if stated:
         return LETTERS.index(stated[-1])
     text = output.strip().lstrip("*\"'(")
     begins = re.match(rf"({letters})(?:[.):,*\"']|\s*$|\s*\n)", text)

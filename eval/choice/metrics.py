@@ -18,7 +18,6 @@ from eval.statistics import holm, paired_test, resample
 Row = Mapping[str, Any]
 ACCURACIES = ("accuracy", "accuracy_normalised", "accuracy_bytes", "accuracy_tokens")
 _DIVISORS = (None, "characters", "bytes", "tokens")
-_HEADLINE = "accuracy"
 
 
 def picks(row: Row) -> list[int | None]:

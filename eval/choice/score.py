@@ -49,7 +49,7 @@ def score_choice(
     if config.method == "generation":
         return _generate(model, tokenizer, asked, config, track, partial)
     encoded = encode_all(model, tokenizer, [(one.item.id, one.context, one.continuations) for one in asked], config)
-    key = choice_key(model, tokenizer, asked, config)
+    key = choice_key(model, tokenizer, asked, config) if partial else ""
     by_id = score_encoded(model, encoded, config, key, track, partial)
     return [_likelihood_row(one, by_id[one.item.id]) for one in asked]
 

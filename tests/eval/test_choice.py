@@ -101,7 +101,13 @@ def _labelled(item: ChoiceItem, column: str) -> dict[str, Any]:
 
 
 def harness_samples(
-    model: Any, tokenizer: Any, task: str, rows: Sequence[dict[str, Any]], folder: Path, shots: int = 0
+    model: Any,
+    tokenizer: Any,
+    task: str,
+    rows: Sequence[dict[str, Any]],
+    folder: Path,
+    shots: int = 0,
+    **more: Any,
 ) -> list[dict[str, Any]]:
     """What lm-evaluation-harness logs for each row under its own task file, with a local file instead of the Hub."""
     import lm_eval
@@ -129,7 +135,13 @@ def harness_samples(
     harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, add_bos_token=False, device="cpu")
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     told = lm_eval.simple_evaluate(
-        harness, tasks=[f"local_{task}"], task_manager=manager, bootstrap_iters=0, log_samples=True, num_fewshot=shots
+        harness,
+        tasks=[f"local_{task}"],
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=True,
+        num_fewshot=shots,
+        **more,
     )
     assert told is not None
     return sorted(told["samples"][f"local_{task}"], key=lambda sample: sample["doc_id"])
@@ -164,6 +176,16 @@ def test_every_task_equals_lm_eval(long_model: Any, tokenizer: Any, tmp_path: Pa
     if task != "boolq" and not shots:
         told = metrics(rows)
         assert told["accuracy"] == pytest.approx(sum(s["acc"] for s in samples) / len(samples))
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_chat_turns_equal_lm_eval(long_model: Any, tokenizer: Any, tmp_path: Path, shots: int) -> None:
+    items = synthetic(8, 4)
+    docs = [HARNESS_ROWS["arc_easy"](item) for item in items]
+    chat = {"apply_chat_template": True, "fewshot_as_multiturn": True}
+    samples = harness_samples(long_model, tokenizer, "arc_easy", docs, tmp_path, shots, **chat)
+    config = ChoiceConfig(task="arc_easy", shots=shots, template="chat")
+    assert_equal_items(in_order(score_choice(long_model, tokenizer, items, config), items), samples)
 
 
 @needs_extra

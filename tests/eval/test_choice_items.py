@@ -123,6 +123,9 @@ def test_examples_are_fixed_or_drawn_by_seed_and_id() -> None:
     assert drawn[:6] == drawn[6:12] != drawn[12:]
     assert len({tuple(ids) for ids in drawn[:6]}) > 1
     assert all(str(n) not in ids for n, ids in enumerate(drawn[:6]))
+    sampled = ChoiceConfig(shots=3, shot_choice="sampled")
+    outside = [ITEM._replace(id=name) for name in "abcdef"]  # not in the pool: only the id can make a difference
+    assert len({tuple(shot.id for shot in shots_for(item, POOL, sampled)) for item in outside}) > 1
     with pytest.raises(DataError, match="item 0: shots=6, but there are 5 other examples; lower shots or give more"):
         shots_for(POOL[0], POOL, ChoiceConfig(shots=6))
 
@@ -147,6 +150,7 @@ def test_labels_are_words(model: Any, tokenizer: Any) -> None:
         ("**B**", 1),
         ("The answer is (C).", 2),
         ("First A, no: the answer is B. The answer is A!", 0),
+        ("The answer is B. My answer is a guess.", 1),
         ("Answer: B\n\nQuestion: next", 1),
         ("B\n\nQuestion: What is", 1),
         ("I think the mill.", 1),

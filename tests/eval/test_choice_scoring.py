@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 
 from data_prep.errors import DataError
 from eval.choice import scoring
-from eval.choice.cloze import ClozeItem, cloze_columns, cloze_items_of, score_cloze
+from eval.choice.cloze import ClozeItem, cloze_columns, cloze_items_of, cloze_metrics, score_cloze
 from eval.choice.config import ChoiceConfig, ClozeConfig, ScoringConfig
 from eval.choice.encode import encode_all, scoring_policy
 from eval.choice.items import ChoiceItem
@@ -265,6 +266,8 @@ def test_cloze_rows(model: Any, tokenizer: Any) -> None:
     rows = score_cloze(model, tokenizer, items, ClozeConfig())
     assert {row["word"]: row["bytes"] for row in rows} == {"runs": 4, "mill": 4}
     assert cloze_columns(rows).shape == (2, 3)
+    by_hand = [{"greedy": True, "log_likelihood": -1.0}, {"greedy": False, "log_likelihood": -3.0}]
+    assert cloze_metrics(by_hand) == {"accuracy": 0.5, "perplexity": pytest.approx(math.exp(2.0))}
     with pytest.raises(DataError, match="item 0: has no context; correct or drop the row"):
         cloze_items_of([{"text": "word"}])
     with pytest.raises(DataError, match="item 0: columns a; allowed are text, or context and continuation"):
