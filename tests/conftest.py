@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,15 @@ class Finished:
     out: str
     err: str
     outputs: Path
+    run: str = "latest"
 
     @property
     def report(self) -> dict:
-        """report.json of the newest run."""
-        return json.loads((self.outputs / "runs" / "latest" / "report.json").read_text(encoding="utf-8"))
+        """report.json of the run; of the newest one, where none is named."""
+        return json.loads((self.outputs / "runs" / self.run / "report.json").read_text(encoding="utf-8"))
 
     def artifact(self, name: str) -> Path:
-        """The artifact folder of a node of the newest run."""
+        """The artifact folder of a node of the run."""
         stage = next(stage for stage in self.report["stages"] if stage["name"] == name)
         return self.outputs / stage["artifact"]
 
@@ -50,4 +51,5 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One finished run of the smoke experiment; its artifacts are cached for whoever uses the same outputs folder."""
     finished = run_pipeline(tmp_path_factory.mktemp("smoke"), "+experiment=smoke")
     assert finished.code == 0, finished.out + finished.err
-    return finished
+    # Other tests may run more in these outputs, in any order.
+    return replace(finished, run=(finished.outputs / "runs" / "latest").resolve().name)
