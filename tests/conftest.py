@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,9 +48,16 @@ def run_pipeline(outputs: Path, *overrides: str, cwd: Path | None = None, module
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One finished run of the smoke experiment; its artifacts are cached for whoever uses the same outputs folder."""
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """One finished run of the smoke experiment; tests that would add artifacts take `copied`."""
     finished = run_pipeline(tmp_path_factory.mktemp("smoke"), "+experiment=smoke")
     assert finished.code == 0, finished.out + finished.err
-    # Other tests may run more in these outputs, in any order.
-    return replace(finished, run=(finished.outputs / "runs" / "latest").resolve().name)
+    made = sorted((finished.outputs / "artifacts").glob("*/*"))
+    yield replace(finished, run=(finished.outputs / "runs" / "latest").resolve().name)
+    assert sorted((finished.outputs / "artifacts").glob("*/*")) == made, "a test added artifacts that others then find"
+
+
+@pytest.fixture
+def copied(smoke: Finished, tmp_path: Path) -> Path:
+    """A copy of the smoke run's outputs, to write into."""
+    return Path(shutil.copytree(smoke.outputs, tmp_path / "copied outputs", symlinks=True))

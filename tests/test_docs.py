@@ -155,17 +155,17 @@ def stand_in(command: tuple[str, ...], model: Path) -> list[str]:
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize("command", RUNS, ids=" ".join)
-def test_documented_commands_run(command: tuple[str, ...], user_folder: Path, smoke: Finished) -> None:
+def test_documented_commands_run(command: tuple[str, ...], user_folder: Path, smoke: Finished, copied: Path) -> None:
     overrides = stand_in(command, smoke.artifact("model") / "model")
-    done = run_module(user_folder, "pipeline", *overrides, f"outputs={smoke.outputs}")
+    done = run_module(user_folder, "pipeline", *overrides, f"outputs={copied}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("(estimates)" if "mode=plan" in command else "Report  ") in done.stdout
 
 
 @pytest.mark.end_to_end
-def test_the_documented_report_command_runs(smoke: Finished) -> None:
+def test_the_documented_report_command_runs(copied: Path) -> None:
     assert ("python", "-m", "pipeline.report", "outputs/runs/latest") in DOCUMENTED
-    done = run_module(ROOT, "pipeline.report", str(smoke.outputs / "runs" / "latest"))
+    done = run_module(ROOT, "pipeline.report", str(copied / "runs" / "latest"))
     assert done.returncode == 0 and "report.html" in done.stdout, done.stderr
 
 

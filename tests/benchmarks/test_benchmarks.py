@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Finished
-
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.end_to_end
-def test_both_sides_of_the_comparison_train_alike(smoke: Finished, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.benchmarks", "--experiment", "smoke", "--outputs", str(smoke.outputs)]
+def test_both_sides_of_the_comparison_train_alike(copied: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "--experiment", "smoke", "--outputs", str(copied)]
     command += ["--pairs", "1", "--steps", "6", "--json", str(tmp_path / "measured.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

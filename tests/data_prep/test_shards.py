@@ -198,7 +198,8 @@ import resource, sys
 from pathlib import Path
 from data_prep.curation.config import CurationSteps
 from data_prep.curation.curate import curate
-off = {"exact_dedup": None, "normalise": {}, "quality": {"rows": "all"}, "pii": {"action": "mask"}, "toxicity": {}}
+quality = {"rows": "all", "c4": None, "fineweb": None, "gopher_quality": None}  # random words are no sentences
+off = {"exact_dedup": None, "normalise": {}, "quality": quality, "pii": {"action": "mask"}, "toxicity": {}}
 curate({"d": Path(sys.argv[1])}, CurationSteps.model_validate(off), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

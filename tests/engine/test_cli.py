@@ -152,12 +152,9 @@ def test_any_file_name_becomes_a_data_set_name(file: str, capsys: pytest.Capture
 
 
 @pytest.mark.end_to_end
-def test_a_sweep_shares_artifacts_and_leaves_no_litter(smoke: Finished, tmp_path: Path) -> None:
+def test_a_sweep_shares_artifacts_and_leaves_no_litter(copied: Path, tmp_path: Path) -> None:
     """Two learning rates: two trainings, everything before them once; nothing in the working folder."""
-    import shutil
-
-    outputs, cwd = tmp_path / "out puts", tmp_path / "cwd"
-    shutil.copytree(smoke.outputs, outputs, symlinks=True)
+    outputs, cwd = copied, tmp_path / "cwd"
     cwd.mkdir()
     before = len(list((outputs / "runs").glob("*/report.json")))
     sweep = ["-m", SMOKE, "stages.sft.learning_rate=1e-3,2e-3", "stages.sft.max_steps=2"]

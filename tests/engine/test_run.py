@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,11 +15,6 @@ SMOKE = "+experiment=smoke"
 QUICK = [SMOKE, "run=[filter,sft]", "stages.sft.max_steps=2", "stages.sft.validate_every=null"]
 
 pytestmark = pytest.mark.end_to_end
-
-
-@pytest.fixture
-def copied(smoke: Finished, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(smoke.outputs, tmp_path / "outputs", symlinks=True))
 
 
 def outcomes(finished: Finished) -> dict[str, str]:
