@@ -72,7 +72,7 @@ def join_ledgers(parts: Sequence[Path], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = None
     for part in parts:
-        table = parquet.read_table(part)
+        table = parquet.read_table(part, use_threads=False)
         writer = writer or parquet.ParquetWriter(temporary, table.schema)
         writer.write_table(table)
     if writer is not None:

@@ -214,7 +214,7 @@ def test_row_wise_steps_stay_flat_in_memory(tmp_path: Path) -> None:
         draw = random.Random(times)
         made = [
             {"id": f"{n:07}-00", "source": "d", "prompt": text(draw, 400), "completion": "Good."}
-            for n in range(5_000 * times)
+            for n in range(10_000 * times)
         ]
         write_rows(folder, "train", made)
         command = [sys.executable, "-c", MEMORY, str(folder), str(tmp_path / f"out{times}")]
