@@ -14,6 +14,8 @@ _GAPS = re.compile("[ -]")
 _CLASSES = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
 _LETTERS_TO_NUMBERS = {ord(letter): str(int(letter, 36)) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _DNI = re.compile(national.DNI.free or "")
+_DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
+_NO_DIGIT = re.compile("[^0-9]+")
 # How many characters before the capital each number begins.
 _OFFSETS = {"gb_nino": 1, "es_nie": 0, "it_codicefiscale": 5}
 
@@ -36,6 +38,9 @@ def find_lettered(text: str, config: Pii) -> Iterator[Span]:
 def find_dni(text: str, start: int, end: int) -> Iterator[Span]:
     """The Spanish numbers in a run of digits, whose letter stands after it."""
     for found in _DNI.finditer(text, start, end + 2):
+        # The letter first: the library's whole check of every number in a list of them takes a second per megabyte.
+        if _DNI_LETTERS[int(_NO_DIGIT.sub("", found[0])) % 23] != found[0][-1].upper():
+            continue
         if stands_alone(text, *found.span()) and national.is_valid("es_dni", found[0]):
             yield Span(*found.span(), "national_id", national.DNI.score, "es_dni")
 

@@ -73,7 +73,8 @@ def find_birth_dates(text: str, reach: int) -> Iterator[Span]:
 def _company_start(text: str, least: int, end: int) -> int:
     """The start of the capitalised words that end at a place; a comma or a small word other than & ends them."""
     for border in ("\n", "\\n"):
-        least = max(least, text.rfind(border, least, end) + len(border) if border in text[least:end] else least)
+        at = text.rfind(border, least, end)
+        least = at + len(border) if at >= 0 else least
     start = stop = end
     while stop > least:
         begin = max(text.rfind(" ", least, stop) + 1, least)

@@ -15,6 +15,8 @@ SPECIAL = special_words()
 _LONGEST_SPECIAL = max(map(len, SPECIAL))
 _LONG = 2 * _LONGEST_SPECIAL
 _LONGEST_URL = 2000
+LONGEST_RUN = 50_000
+"""Characters of a run beyond which it is left whole: nobody writes such, and a megabyte of "a-a-" takes seconds."""
 _SPECIAL_PAIRS = frozenset(word[i : i + 2] for word in SPECIAL for i in range(len(word) - 1))
 _SPECIAL_BEGINNINGS = frozenset(word[:i] for word in SPECIAL for i in range(1, len(word) + 1))
 
@@ -68,6 +70,8 @@ _ASCII_CANDIDATES = re.compile(r"\.+|[,:<>=/+*^~]|-+").finditer
 
 def split_chunk(chunk: str) -> tuple[str, ...]:
     """The words of a run of non-space characters; joined, they are the run."""
+    if len(chunk) > LONGEST_RUN:
+        return (chunk,)
     special = SPECIAL.get(chunk)
     if special is not None:
         return special

@@ -11,7 +11,7 @@ from data_prep.strict import measured_part
 from pipeline.contract import Flow, Node, Output, StageConfig, outside_fingerprint
 from pipeline.errors import ConfigError
 
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2
 VERSION = 2
 
 MOST_EVALUATIONS = 8
