@@ -1,5 +1,6 @@
 """Pretraining through transformers' own Trainer: TRL has no path for masked and denoising models."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
-    """Train, and leave `model/` or `adapter/`, see `pipeline.training.loop`.
+    """Train, and leave `model/` or `adapter/`, see `pipeline.training.loop`; from-scratch decoders tell their costs.
 
     Raises StageFailed when the loss is no number, or when the model would let packed documents see each other.
     """
+    from pipeline.training.decode_speed import decoding_costs
     from pipeline.training.loop import load_rows, train_to_end
     from pipeline.training.routing import BalanceExperts
 
@@ -30,7 +32,10 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
         return _trainer(recipe, inputs, rows, steps, checkpoints)
 
     shifted = recipe.objective == "causal"
-    return train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
+    metrics = train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
+    if os.environ.get("RANK", "0") == "0" and (out / "model").exists():
+        metrics |= decoding_costs(out / "model", recipe.dtype)
+    return metrics
 
 
 def _trainer(
