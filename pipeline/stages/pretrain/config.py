@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.training.config import Adapter, NoAdapter, Recipe, TrainConfig, split_batch
 
 PREPARE_VERSION = 1
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 
 
 class PretrainTrainConfig(TrainConfig):
