@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
 from pipeline.plan import Plan, make_plan
 from pipeline.provenance import environment
+from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
 
 
@@ -126,6 +127,7 @@ def _report(
     report = collect(plan, manifest, results, str(failure) if failure else None, seconds)
     write_json(folder / "report.json", report)
     page = write_report(report, folder)
+    seal_run(folder)
     _point_latest(folder)
     if failure is None:
         console.print()
