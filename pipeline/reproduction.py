@@ -13,9 +13,11 @@ RELATIVE = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 2e-2, "auto": 2e-2}
 INTERVAL_SHARE = 0.5
 """Scores of generated text may differ by this share of their interval's width: one token that flips changes a whole
 answer, and less than the sampling noise is nothing that a verdict rests on."""
-_NOT_COMPARED = frozenset({"done.json", "metrics.json", "stage.yaml", "inputs.json", "job.json"})
-"""Files of an artifact that hold times and paths."""
-_NOTED = frozenset({"platform", "memory_bytes", "git", "cores"})
+_NOT_COMPARED = frozenset(
+    {"done.json", "metrics.json", "stage.yaml", "inputs.json", "job.json", "README.md", "adapter_config.json"}
+)
+"""Files of an artifact that hold times and paths, or lists whose order means nothing."""
+_NOTED = frozenset({"platform", "memory_bytes", "git", "cores", "determinism"})
 """Facts that are told but do not end bitwise equality."""
 
 

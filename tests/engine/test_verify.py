@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_whole_run_passes_without_torch(smoke: Finished) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False 0"
-    assert "all 15 checks passed" in done.stdout and "numbers recomputed" in done.stdout
+    assert re.search(r"all \d+ checks passed", done.stdout) and "numbers recomputed" in done.stdout
 
 
 def test_any_flipped_byte_is_found(copied: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_prettier_report_is_found_even_with_fitting_hashes(copied: Path, capsy
     seal_again(run, node(run, "model"))
     assert main([str(run)]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "report.json" in out and "1 of 15 checks failed" in out
+    assert "report.json" in out and re.search(r"1 of \d+ checks failed", out)
 
 
 def test_missing_and_additional_files_are_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
