@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Problem = Literal["too_long", "no_supervision", "template_error"]
 
-_QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
+_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 def find_problem(row: Row, encoded: Encoded, max_length: int) -> tuple[Problem, str] | None:
@@ -65,6 +65,7 @@ class Audit:
             "truncated_tokens": encoded.truncated_tokens,
             "truncated_supervised_tokens": encoded.truncated_supervised,
             "straddling_tokens": encoded.straddling,
+            "typed_control_tokens": len(rendered.typed),
         }
         self._total.update(counts)
         self._of_source(row).update(counts)
@@ -90,6 +91,7 @@ class Audit:
             "truncated_token_share": lost / max(1, total["tokens"] + lost),
             "truncated_supervised_share": lost_supervised / max(1, total["supervised_tokens"] + lost_supervised),
             "straddling_tokens": total["straddling_tokens"],
+            "typed_control_tokens": total["typed_control_tokens"],
             "dropped_rows": self._dropped.total(),
         }
 

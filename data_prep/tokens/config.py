@@ -10,6 +10,17 @@ Template = Literal["auto", "chat", "plain"]
 LossOn = Literal["assistant", "completion", "all"]
 OnRowError = Literal["fail", "drop"]
 
+CHAT_TEMPLATES: dict[str, tuple[str, ...]] = {
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+    "llama2": (),
+    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "mistral": (),
+    "zephyr": (),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "phi3": ("<|end|>", "<|user|>", "<|assistant|>"),
+}
+"""The shipped chat templates, and the control tokens that each needs beside the beginning and the end token."""
+
 
 class TokensConfig(StrictModel):
     """How rows become token ids and which of them carry loss."""
@@ -19,6 +30,10 @@ class TokensConfig(StrictModel):
     template: Template = "auto"
     """chat: the tokenizer's chat template; plain: prompt, separator, completion, end token; auto: chat where the
     tokenizer has a chat template, else plain. Text rows never get a template."""
+    chat_template: str = "own"
+    """own: the tokenizer's. trl: TRL's training variant of it, where earlier answers keep their thinking blocks.
+    chatml, llama2, llama3, mistral, zephyr, gemma, phi3: shipped, for a tokenizer without one. Else the path of a
+    .jinja file. A template from outside is saved with the trained model."""
     loss_on: LossOn = "assistant"
     """assistant: every assistant turn; completion: the last assistant turn only; all: every token but the
     beginning-of-sequence token. Text rows are treated as all."""

@@ -1,5 +1,7 @@
 """A dataset folder as token arrays on disk, which the trainer memory-maps, and their audit."""
 
+import copy
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
-from data_prep.rows import Row, read_rows, write_whole
+from data_prep.rows import Row, read_rows, shape_of, write_whole
 from data_prep.tokens.arrow import save_dataset, write_arrow
 from data_prep.tokens.audit import Audit, Problem, find_problem
+from data_prep.tokens.choose import choose_chat_template, save_chosen
 from data_prep.tokens.config import OnRowError, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
+from data_prep.tokens.probes import probe
 from data_prep.tokens.template import Rendered, RowTemplateError, end_of_turn, render, template_kind
 
 if TYPE_CHECKING:
@@ -39,17 +43,30 @@ def prepare(
     DataError names the row, or the share lost to truncation; audit.json is written before the latter.
     """
     out.mkdir(parents=True, exist_ok=True)
+    splits = {split: rows for split in TRAINED_SPLITS if (rows := read_rows(folder, split))}
+    if "train" not in splits:
+        raise DataError(f"{folder}: has no training rows; check the splits and the curation of the data sets in it")
+    if config.chat_template != "own":
+        tokenizer = copy.deepcopy(tokenizer)
+        choose_chat_template(tokenizer, config.chat_template)
+    save_chosen(tokenizer, config.chat_template, out)
+    findings = probe(tokenizer, _probed(splits["train"], tokenizer, config))
     audits = [
         _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track)
-        for split in TRAINED_SPLITS
-        if (rows := read_rows(folder, split))
+        for split, rows in splits.items()
     ]
-    if not any(audit.split == "train" for audit in audits):
-        raise DataError(f"{folder}: has no training rows; check the splits and the curation of the data sets in it")
-    _write_audit(out / AUDIT, tokenizer, config, audits)
+    _write_audit(out / AUDIT, tokenizer, config, audits, findings)
     for audit in audits:
         audit.check()
-    return _totals(audits)
+    warnings = sum(finding["status"] == "warning" for finding in findings)
+    return {**_totals(audits), "probe_warnings": float(warnings)}
+
+
+def _probed(rows: list[Row], tokenizer: "PreTrainedTokenizerBase", config: TokensConfig) -> str:
+    """Which template the probes ask: text rows never meet the chat template."""
+    if all(shape_of(row) == "text" for row in rows):
+        return "plain"
+    return template_kind(tokenizer, config.template)
 
 
 def load_prepared(out: Path, split: str) -> "Dataset":
@@ -131,13 +148,21 @@ def _columns(rows: list[tuple[Row, Encoded]]) -> dict[str, list[Any]]:
     }
 
 
-def _write_audit(path: Path, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig, audits: list[Audit]) -> None:
+def _write_audit(
+    path: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    config: TokensConfig,
+    audits: list[Audit],
+    findings: list[dict[str, str]],
+) -> None:
     splits = {audit.split: audit.report() for audit in audits}
     text_only = all(set(split["shapes"]) == {"text"} for split in splits.values())
     template: Template = "plain" if text_only else config.template
     report = {
         "template": template_kind(tokenizer, template),
         "end_of_turn": end_of_turn(tokenizer, template),
+        "chat_template_sha256": hashlib.sha256(str(tokenizer.chat_template or "").encode()).hexdigest(),
+        "probes": findings,
         "config": config.model_dump(mode="json"),
         "splits": splits,
     }
@@ -154,4 +179,5 @@ def _totals(audits: list[Audit]) -> dict[str, float]:
     }
     rows = {f"{split}_rows": values["rows"] for split, values in metrics.items()}
     tokens = {f"{split}_supervised_tokens": values["supervised_tokens"] for split, values in metrics.items()}
-    return {**summed, **shares, **rows, **tokens}
+    lengths = {f"{audit.split}_length_{name}": length for audit in audits for name, length in audit.lengths().items()}
+    return {**summed, **shares, **rows, **tokens, **lengths}

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from data_prep.errors import DataError
+from data_prep.tokens.choose import fingerprint
 from data_prep.tokens.config import TokensConfig
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
@@ -47,12 +49,16 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
 
     def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
         tokens = {field: self.model_dump(mode="json")[field] for field in TokensConfig.model_fields}
+        try:
+            template = fingerprint(self.chat_template)
+        except DataError as error:
+            raise ConfigError(str(error).replace("stages.sft.", f"stages.{name}.")) from None
         return Node(
             name=f"{name}/prepare",
             kind="sft.prepare",
             version=PREPARE_VERSION,
             config={**tokens, "stage": name, "trust_remote_code": flow.trust_remote_code},
-            identity=tokens,
+            identity={**tokens, "chat_template": template},
             inputs={"weights": model.weights, "dataset": dataset},
         )
 
