@@ -5,6 +5,7 @@ then one line in each table.
 """
 
 from pipeline.contract import StageConfig
+from pipeline.stages.dpo.config import DpoConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.filter.config import FilterConfig
 from pipeline.stages.mix.config import MixConfig
@@ -18,6 +19,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,
+    "dpo": DpoConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -34,6 +36,9 @@ RUNNERS: dict[str, str] = {
     "pretrain.train": "pipeline.stages.pretrain.train",
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
+    "dpo.prepare": "pipeline.stages.dpo.prepare",
+    "dpo.reference": "pipeline.stages.dpo.reference",
+    "dpo.train": "pipeline.stages.dpo.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",

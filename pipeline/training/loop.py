@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +59,12 @@ def train_to_end(
     make_trainer: Callable[[int, Path], "Trainer"],
     shifted: bool = True,
     callbacks: Sequence["TrainerCallback"] = (),
+    watch: "Callable[..., TrainerCallback] | None" = None,
 ) -> dict[str, float]:
     """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
 
-    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. StageFailed at a loss of nan.
+    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. `watch` makes another
+    callback for validation than the loss per token. StageFailed at a loss of nan.
     """
     from transformers import set_seed
 
@@ -81,7 +84,8 @@ def train_to_end(
             cut_back(checkpoints / name, first_step)
     watching: list[Any] = [*callbacks, StepLog(checkpoints, first_step, steps, track)]
     if rows.validation is not None and recipe.validate_every is not None:
-        watching.append(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
+        measured = watch or partial(ValidationLoss, shifted=shifted)
+        watching.append(measured(trainer, rows.validation, recipe.validate_every, checkpoints))
     for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.plan import DATA_VERSION
 from pipeline.stages import RUNNERS
+from pipeline.stages.dpo.config import TRAIN_VERSION as DPO_VERSION
 from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PREDICT_VERSION
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
@@ -26,9 +27,16 @@ from pipeline.stages.pretrain.config import TRAIN_VERSION as PRETRAIN_TRAIN_VERS
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
 from pipeline.stages.tokenizer.config import EXTEND_VERSION
 from pipeline.stages.tokenizer.config import TRAIN_VERSION as TOKENIZER_VERSION
+from pipeline.training.preference_config import PREPARE_VERSION as PREFERENCE_PREPARE_VERSION
+from pipeline.training.preference_config import REFERENCE_VERSION
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "stage_sources.json"
+
+JUDGED = [
+    f"data_prep/tokens/{name}.py" for name in ("arrow", "audit", "config", "masks", "preference", "prepare", "template")
+]
+"""What makes tokens of judged answers."""
 
 SOURCES = {
     "model": (MODEL_VERSION, [f"pipeline/stages/model/{name}.py" for name in ("config", "run", "scratch")]),
@@ -64,6 +72,15 @@ SOURCES = {
         ],
     ),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
+    "dpo.prepare": (PREFERENCE_PREPARE_VERSION, ["pipeline/stages/dpo/prepare.py", *JUDGED]),
+    "dpo.reference": (
+        REFERENCE_VERSION,
+        [
+            *(f"pipeline/stages/dpo/{name}.py" for name in ("reference", "train")),
+            *(f"pipeline/training/{name}.py" for name in ("pairs", "preference_reference", "models")),
+        ],
+    ),
+    "dpo.train": (DPO_VERSION, ["pipeline/stages/dpo/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
         PREDICT_VERSION,
         [
