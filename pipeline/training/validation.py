@@ -10,19 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.training.step_log import VALIDATION
+from pipeline.errors import StageFailed
+from pipeline.training.step_log import VALIDATION, read_log
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
 
-class ValidationLoss(TrainerCallback):
-    """Measures the loss every few steps and appends it to `validation.jsonl`."""
+BEST = "best.safetensors"
+"""Under `checkpoints/`: the trained weights at the lowest validation loss, when `early_stopping` is set."""
 
-    def __init__(self, trainer: "Trainer", rows: "Dataset", every: int, folder: Path, shifted: bool = True):
+
+class ValidationLoss(TrainerCallback):
+    """Measures the loss every few steps, appends it to `validation.jsonl`, and ends a training that got no better.
+
+    `patience`: so many measurements without a lower loss end the training; None never does.
+    """
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        rows: "Dataset",
+        every: int,
+        folder: Path,
+        shifted: bool = True,
+        patience: int | None = None,
+    ):
         self._trainer, self._rows, self._every, self._folder = trainer, rows, every, folder
         self._first_label = 1 if shifted else 0
+        self._patience = patience
+        self._losses = [line["loss"] for line in read_log(folder / VALIDATION)]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, when it is time."""
@@ -32,6 +50,15 @@ class ValidationLoss(TrainerCallback):
         if state.is_world_process_zero:
             with (self._folder / VALIDATION).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, "loss": loss}) + "\n")
+        if self._patience is not None:
+            control.should_training_stop |= self._got_worse(loss, self._patience)
+
+    def _got_worse(self, loss: float, patience: int) -> bool:
+        """Keep the weights of a lower loss; whether it is time to stop."""
+        if not self._losses or loss < min(self._losses):
+            keep_best(self._trainer, self._folder / BEST)
+        self._losses.append(loss)
+        return len(self._losses) - 1 - self._losses.index(min(self._losses)) >= patience
 
     def measure(self) -> float:
         """Sum of the token losses divided by their number, over all ranks."""
@@ -59,3 +86,31 @@ class ValidationLoss(TrainerCallback):
             self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)
         ]
         return [mine[start : start + size] for start in range(0, len(mine), size)]
+
+
+def keep_best(trainer: Any, file: Path) -> None:
+    """Write the trained weights, whole or not at all. StageFailed where they lie in shards on the ranks."""
+    from safetensors.torch import save_file
+
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise StageFailed("early_stopping: not with sharded weights; use launch=ddp, or remove early_stopping")
+    if trainer.is_world_process_zero():
+        unfinished = file.with_suffix(".tmp")
+        save_file({name: weight.detach().clone() for name, weight in _trained(trainer)}, unfinished)
+        unfinished.replace(file)
+
+
+def return_to_best(trainer: Any, file: Path) -> None:
+    """Put the weights of the lowest validation loss back."""
+    import torch
+    from safetensors.torch import load_file
+
+    best = load_file(file)
+    with torch.no_grad():
+        for name, weight in _trained(trainer):
+            weight.copy_(best[name])
+
+
+def _trained(trainer: Any) -> list[tuple[str, Any]]:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
