@@ -21,17 +21,22 @@ def apply_adapter(model: Any, folder: Path) -> Any:
     the adapter was trained on. Tied embeddings that the adapter tells apart are untied. Raises OSError, ValueError or
     RuntimeError when the adapter does not fit.
     """
+    adapted = put_adapter(model, folder)
+    if adapted.active_peft_config.is_prompt_learning:
+        adapted.register_forward_hook(_only_real_tokens)
+        return adapted
+    return adapted.merge_and_unload()  # pyright: ignore[reportCallIssue] (the attribute of a PEFT model's inner one)
+
+
+def put_adapter(model: Any, folder: Path) -> Any:
+    """PEFT's model: the adapter beside the weights that it was trained on, not merged. Errors as `apply_adapter`."""
     from peft import PeftModel
 
     record = folder / QUANTISATION
     if record.exists():
         requantise(model, json.loads(record.read_text(encoding="utf-8")))
     _untie_where_touched(model, folder)
-    adapted = PeftModel.from_pretrained(model, str(folder))
-    if adapted.active_peft_config.is_prompt_learning:
-        adapted.register_forward_hook(_only_real_tokens)
-        return adapted
-    return adapted.merge_and_unload()  # pyright: ignore[reportCallIssue] (the attribute of a PEFT model's inner one)
+    return PeftModel.from_pretrained(model, str(folder))
 
 
 def requantise(model: Any, record: dict[str, Any]) -> None:
