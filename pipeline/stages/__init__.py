@@ -7,7 +7,9 @@ then one line in each table.
 from pipeline.contract import StageConfig
 from pipeline.stages.dpo.config import DpoConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
+from pipeline.stages.export.config import ExportConfig
 from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.merge.config import MergeConfig
 from pipeline.stages.mix.config import MixConfig
 from pipeline.stages.pretrain.config import PretrainConfig
 from pipeline.stages.sft.config import SftConfig
@@ -20,6 +22,8 @@ STAGES: dict[str, type[StageConfig]] = {
     "pretrain": PretrainConfig,
     "sft": SftConfig,
     "dpo": DpoConfig,
+    "merge": MergeConfig,
+    "export": ExportConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -39,6 +43,8 @@ RUNNERS: dict[str, str] = {
     "dpo.prepare": "pipeline.stages.dpo.prepare",
     "dpo.reference": "pipeline.stages.dpo.reference",
     "dpo.train": "pipeline.stages.dpo.train",
+    "merge": "pipeline.stages.merge.run",
+    "export": "pipeline.stages.export.run",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from data_prep.tokens.config import PreferenceConfig
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
-from pipeline.errors import ConfigError
 from pipeline.training.config import Recipe, TrainConfig, split_batch
+from pipeline.training.flow import starting_model, trained_model
 
 PREPARE_VERSION = 1
 REFERENCE_VERSION = 1
@@ -59,13 +59,9 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
 
     def extend(self, name: str, flow: Flow) -> None:
         """A `prepare` node, where needed a `reference` node, and a `train` node; the newest model is then this one."""
-        _, model = flow.model_named(self.start_from, f"stages.{name}.from")
+        model = starting_model(self, self.start_from, name, flow)
         chosen = flow.dataset_for_training(self.dataset, name)
         dataset = flow.trained_on[chosen] = flow.datasets[chosen]
-        try:
-            per_device, _ = split_batch(self.batch_size, self.micro_batch_size, flow.processes)
-        except ConfigError as error:
-            raise ConfigError(f"stages.{name}: {error}") from None
         config = self._train_config(flow)
         inputs = {**model.as_inputs(), "rows": Output(flow.add(self._prepare_node(name, model, dataset, flow)))}
         if self.referenced_by is not None:
@@ -77,15 +73,20 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
                 kind=f"{self.model_dump()['kind']}.train",
                 version=self.version,
                 config=config.model_dump(mode="json"),
-                identity=identity_of(config) | ({"per_device": per_device} if self.reads_whole_batch() else {}),
+                identity=identity_of(config) | self._device_batch(flow),
                 inputs=inputs,
                 ranks=True,
             )
         )
-        if self.adapter.kind == "none":
-            flow.models[name] = ModelRef(weights=Output(train, "model"))
-        else:
-            flow.models[name] = ModelRef(model.weights, (*model.adapters, Output(train, "adapter")))
+        flow.models[name] = trained_model(self.adapter, model, train)
+
+    def _device_batch(self, flow: Flow) -> dict[str, Any]:
+        """The rows that meet on a device, where the loss depends on them."""
+        if not self.reads_whole_batch():
+            return {}
+        if self.batch_tokens is not None:
+            return {"processes": flow.processes, "micro_batch_size": self.micro_batch_size}
+        return {"per_device": split_batch(self.batch_size, self.micro_batch_size, flow.processes)[0]}
 
     def _train_config(self, flow: Flow) -> PreferenceTrainConfig:
         """The recipe and the objective, with what the rest of the run decides."""

@@ -3,35 +3,25 @@
 Losses that look at several rows at once (aot, sft, kto) are means of batch means.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.training.step_log import REWARDS, VALIDATION
+from pipeline.training.step_log import REWARDS
+from pipeline.training.validation import Validation
 
 WATCHED = ("loss", *REWARDS)
 """What is written, where the trainer measures it."""
 
 
-class PreferenceValidation(TrainerCallback):
-    """Measures every few steps and appends to `validation.jsonl`."""
+class PreferenceValidation(Validation):
+    """The means of everything that is watched."""
 
-    def __init__(self, trainer: Any, rows: Any, every: int, folder: Path):
-        self._trainer, self._rows, self._every, self._folder = trainer, rows, every, folder
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Measure, when it is time."""
-        if state.global_step % self._every and state.global_step != state.max_steps:
-            return
-        found = self.measure()
-        if state.is_world_process_zero:
-            with (self._folder / VALIDATION).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **found}) + "\n")
+    def figures(self) -> dict[str, float]:
+        """What was measured."""
+        return self.measure()
 
     def measure(self) -> dict[str, float]:
         """Means over all rows and ranks."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import Track
 from pipeline.stages.dpo.config import DpoTrainConfig
-from pipeline.training.config import LoraAdapter
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,10 +18,12 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there are fewer pairs than a batch holds.
     """
+    from pipeline.training.loop import sized
     from pipeline.training.preference import load_judged, train_preference
 
     recipe = DpoTrainConfig.model_validate(config)
     rows = load_judged(inputs, recipe)
+    recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "PairDpoTrainer":
         return _trainer(recipe, inputs, rows.train, steps, checkpoints)
@@ -34,7 +35,8 @@ def _trainer(
     recipe: DpoTrainConfig, inputs: Mapping[str, Path], rows: "Dataset", steps: int, checkpoints: Path
 ) -> "PairDpoTrainer":
     """TRL's trainer over our rows and our reference: it neither tokenises nor computes log-probabilities of its own."""
-    from pipeline.training.models import load_start, load_tokenizer, lora_config
+    from pipeline.training.adapters import adapter_config
+    from pipeline.training.models import load_start, load_tokenizer
     from pipeline.training.pairs import PairDpoTrainer, pair_batches
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
@@ -45,7 +47,7 @@ def _trainer(
         data_collator=pair_batches(tokenizer),
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None,
+        peft_config=adapter_config(recipe, model, inputs["weights"]),
     )
 
 
