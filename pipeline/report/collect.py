@@ -183,17 +183,34 @@ def _comparisons(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, dict[s
 
 def _evaluation(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
     """Metrics per model, comparisons, samples and policies."""
-    evaluation: dict[str, Any] = {"models": {}, "comparisons": {}, "samples": {}, "policies": {}}
+    evaluation: dict[str, Any] = {
+        "models": {}, "comparisons": {}, "samples": {}, "policies": {}, "judge": {}, "scale": {}
+    }  # fmt: skip
     for name, found in _comparisons(plan, made).items():
         tuned, _, base = name.partition("_vs_")
         evaluation["models"].setdefault(base, {}).update(found["base"])
         evaluation["models"].setdefault(tuned, {}).update(found["tuned"])
         evaluation["comparisons"][name] = found["comparison"]
+        evaluation["scale"] |= found["scale"]
+        if found["judge"]:
+            evaluation["judge"][name] = {
+                dataset: told | {"labelling_page": _labelling_page(made, name, dataset)}
+                for dataset, told in found["judge"].items()
+            }
         for dataset, policies in found["policies"].items():
             evaluation["policies"][dataset] = {name: told for name, told in policies.items() if name != "keys"}
         for dataset, samples in found["samples"].items():
             evaluation["samples"][name] = {"task": f"rouge/{dataset}", "metric": "rougeL", **samples}
     return evaluation
+
+
+def _labelling_page(made: Mapping[str, NodeResult], comparison: str, dataset: str) -> str | None:
+    """Where the page lies on which a person can judge the same pairs, below the outputs folder."""
+    for result in made.values():
+        if result.node.kind == "evaluate.judge" and result.node.name.endswith(f"/judge/{comparison}/{dataset}"):
+            page = result.artifact.folder / "labelling.html"
+            return f"artifacts/{result.node.kind}/{result.node.fingerprint}/labelling.html" if page.exists() else None
+    return None
 
 
 def _confidence(plan: Plan) -> float:

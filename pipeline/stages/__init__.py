@@ -35,6 +35,9 @@ RUNNERS: dict[str, str] = {
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
+    "evaluate.general": "pipeline.stages.evaluate.general",
+    "evaluate.baseline": "pipeline.stages.evaluate.baseline",
+    "evaluate.judge": "pipeline.stages.evaluate.judge",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",
 }
