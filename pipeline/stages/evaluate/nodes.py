@@ -217,7 +217,8 @@ def _judges(
         return {}
     base, tuned = pair
     models = {**flow.models[base].as_inputs("base_"), **flow.models[tuned].as_inputs("tuned_")}
-    names = [str(flow.models["base"].weights.node.config.get("location", ""))]
+    location = str(flow.models["base"].weights.node.config.get("location", "scratch"))
+    names = [] if location == "scratch" else [location]
     found = {}
     for dataset in predictions[tuned]:
         if dataset in config.tasks or flow.roles.get(dataset) is None:
