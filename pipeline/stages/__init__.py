@@ -46,6 +46,9 @@ RUNNERS: dict[str, str] = {
     "merge": "pipeline.stages.merge.run",
     "export": "pipeline.stages.export.run",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
+    "evaluate.general": "pipeline.stages.evaluate.general",
+    "evaluate.baseline": "pipeline.stages.evaluate.baseline",
+    "evaluate.judge": "pipeline.stages.evaluate.judge",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",
 }

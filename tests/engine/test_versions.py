@@ -16,7 +16,14 @@ import pytest
 from pipeline.plan import DATA_VERSION
 from pipeline.stages import RUNNERS
 from pipeline.stages.dpo.config import TRAIN_VERSION as DPO_VERSION
-from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PREDICT_VERSION
+from pipeline.stages.evaluate.config import (
+    BASELINE_VERSION,
+    COMPARE_VERSION,
+    GENERAL_VERSION,
+    JUDGE_VERSION,
+    OVERLAP_VERSION,
+    PREDICT_VERSION,
+)
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
@@ -85,11 +92,19 @@ SOURCES = {
         PREDICT_VERSION,
         [
             "pipeline/stages/evaluate/predict.py",
-            *(f"eval/{name}.py" for name in ("loading", "samples", "generation", "predictions", "predict")),
+            *(
+                f"eval/{name}.py"
+                for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks")
+            ),
             "eval/measures/*.py",
+            "eval/choice/*.py",
+            "eval/fairness/*.py",
             "data_prep/tokens/template.py",
         ],
     ),
+    "evaluate.general": (GENERAL_VERSION, ["pipeline/stages/evaluate/general.py"]),
+    "evaluate.baseline": (BASELINE_VERSION, ["pipeline/stages/evaluate/baseline.py", "eval/ngram.py"]),
+    "evaluate.judge": (JUDGE_VERSION, ["pipeline/stages/evaluate/judge.py", "eval/judge/*.py"]),
     "evaluate.overlap": (
         OVERLAP_VERSION,
         ["pipeline/stages/evaluate/overlap.py", "data_prep/curation/decontamination/*.py"],
@@ -98,9 +113,14 @@ SOURCES = {
         COMPARE_VERSION,
         [
             "pipeline/stages/evaluate/compare.py",
-            *(f"eval/{name}.py" for name in ("compare", "statistics", "tasks")),
-            "eval/measures/text.py",
-            "eval/measures/sums.py",
+            *(
+                f"eval/{name}.py"
+                for name in ("compare", "statistics", "tasks", "answer_tasks", "custom_metrics", "ngram")
+            ),
+            *(f"eval/measures/{name}.py" for name in ("text", "sums", "answers", "repetition")),
+            *(f"eval/choice/{name}.py" for name in ("metrics", "statistics", "cloze")),
+            "eval/fairness/*.py",
+            *(f"eval/judge/{name}.py" for name in ("summary", "table", "length", "agreement")),
         ],
     ),
 }
