@@ -67,8 +67,8 @@ class ForgettingConfig(StrictModel):
     report says so."""
     column: str = Field(default="passage", min_length=1)
     """The column of the text."""
-    max_rows: int = Field(default=16, ge=1)
-    """Rows scored."""
+    max_rows: int = Field(default=10, ge=1)
+    """Rows scored, the first by id: a stable sample."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass; it changes the speed, and the last digits."""
 
