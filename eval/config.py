@@ -41,7 +41,15 @@ class NgramConfig(StrictModel):
     """Bytes of training text that are counted, the first rows in the order of a hash of their ids."""
 
 
-ANSWER_METRICS = ("rouge", "bleu", "exact_match", "f1", "number", "label")
+ANSWER_METRICS = (
+    "rouge",
+    "bleu",
+    "exact_match",
+    "f1",
+    "number",
+    "label",
+    "toxicity",
+)
 
 
 def _known_metric(name: str) -> str:

@@ -278,6 +278,6 @@ EXPECTED = {
     "Add a data set": "rows 150",
     "Add a data format": r"filter +ran .*rows_kept 80",
     "Add a filter step": r"filter +ran .*rows_kept 2\d\d",
-    "Add a metric": r"exact/sample\s+exact match +\d",
+    "Add a metric": r"shouting/sample\s+shouting +\d",
 }
 """What the recipe's command must print, as a pattern: the new thing at work."""

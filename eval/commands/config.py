@@ -39,6 +39,8 @@ class EvalConfig(StrictModel):
     """Number format of the weights."""
     output: str = Field(default="outputs/eval", min_length=1)
     """The folder of predictions and `results.json`; what it holds of the same model and settings is not made again."""
+    into: str | None = None
+    """Folder of a finished run whose `report.json` gets the numbers too; `python -m pipeline.report RUN` draws them."""
     against: Literal["lm_eval"] | None = None
     """lm_eval: lm-evaluation-harness itself runs its own tasks on the model."""
     limit: int | None = Field(default=None, ge=1)

@@ -21,6 +21,8 @@ RESULTS = "results.json"
 def measure(config: EvalConfig) -> dict[str, Any]:
     """Run what is asked for; returns what `results.json` holds: models, comparisons, policies."""
     sides = {"model": config.model} | ({"base": config.base} if config.base else {})
+    if config.into is not None:
+        _report(Path(config.into).expanduser())  # refused before anything is computed
     if config.against == "lm_eval":
         from eval.commands.lm_eval import measure_by_lm_eval
 
@@ -29,6 +31,8 @@ def measure(config: EvalConfig) -> dict[str, Any]:
         found = _measured(with_benchmarks(config), sides)
     out = Path(config.output).expanduser()
     write_whole(out / RESULTS, (json.dumps(found, ensure_ascii=False, indent=1) + "\n").encode())
+    if config.into is not None:
+        _add_to_report(found, Path(config.into).expanduser())
     show(found, out / RESULTS)
     return found
 
@@ -39,6 +43,34 @@ def load_side(config: EvalConfig, side: str, name: str) -> tuple[Any, Any]:
 
     adapters = [Path(each).expanduser() for each in config.adapters] if side == "model" else []
     return load_model(_folder(name), adapters, config.dtype)
+
+
+def _report(run: Path) -> dict[str, Any]:
+    """The report of a run; DataError where it is none."""
+    file = run / "report.json"
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        return {**report, "evaluation": {**report["evaluation"]}}
+    except FileNotFoundError:
+        raise DataError(
+            f"into: {file} is missing; give the folder of a finished run, such as outputs/runs/latest"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"into: {file} is no report ({error}); give the folder of a finished run") from error
+
+
+def _add_to_report(found: Mapping[str, Any], run: Path) -> None:
+    """Add the numbers to a run's report, models under the last part of their names; the headline stays the run's."""
+    report = _report(run)
+    evaluation = report["evaluation"]
+    for name, tasks in found["models"].items():
+        models = evaluation.setdefault("models", {})
+        models[Path(name).name] = {**models.get(Path(name).name, {}), **tasks}
+    for name, tasks in found["comparisons"].items():
+        comparisons = evaluation.setdefault("comparisons", {})
+        comparisons[name] = {**comparisons.get(name, {}), **tasks}
+    evaluation["policies"] = {**evaluation.get("policies", {}), **found["policies"]}
+    write_whole(run / "report.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:

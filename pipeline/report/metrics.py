@@ -24,7 +24,7 @@ LABELS = {
     "order_consistency": "order consistency",
     "parse_failures": "parse failures",
 }
-_LOWER_IS_BETTER = {"bits_per_byte", "parse_failures", "loss", "nll"}
+_LOWER_IS_BETTER = {"bits_per_byte", "parse_failures", "loss", "nll", "toxicity", "toxic_share"}
 _SPEAKS_FOR = (
     "bits_per_byte",
     "rougeL",

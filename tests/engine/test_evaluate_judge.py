@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,23 +100,26 @@ def test_a_judge_that_is_down_is_named(copied: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow  # the library's tests hold the same promise
 def test_garbage_is_no_verdict(stub: Stub, copied: Path) -> None:  # noqa: F811
     stub.default = lambda _: Answer(body=completion("I would rather not say."))
     done = smoke_with(copied, *judged_by(stub.url))
     assert done.code == 3 and "judge: none of 16 pairs has a verdict; most often" in done.err, done.out + done.err
 
 
-def test_the_judged_model_itself_is_refused_as_a_judge_until_it_is_forced(smoke: Finished, copied: Path) -> None:
-    chosen = [
-        "+judge@stages.evaluate.judge=local",
-        f"stages.evaluate.judge.judges.main.model={smoke.artifact('model') / 'model'}",
-    ]
+def test_the_judged_model_itself_is_refused_as_a_judge_until_it_is_forced(
+    smoke: Finished, copied: Path, tmp_path: Path
+) -> None:
+    """A local judge that is the base model with a longer context: its network has the same shape."""
+    judge = Path(shutil.copytree(smoke.artifact("model") / "model", tmp_path / "judge"))
+    config = json.loads((judge / "config.json").read_text(encoding="utf-8"))
+    (judge / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}), encoding="utf-8")
+    chosen = ["+judge@stages.evaluate.judge=local", f"stages.evaluate.judge.judges.main.model={judge}"]
     refused = smoke_with(copied, *chosen)
     assert refused.code == 3 and "both are llama networks of the same shape" in refused.err, refused.out + refused.err
     assert "set force_own_family: true and the result is flagged" in refused.err
     forced = smoke_with(copied, *chosen, "stages.evaluate.judge.force_own_family=true")
-    if forced.code == 3:  # the nano model may be too small for the judge's words: then it says so
-        assert "tokens" in forced.err, forced.err
-        return
-    card = forced.report["evaluation"]["judge"]["sft_vs_base"]["sample"]["card"]
-    assert card["self_preference"] == "forced" and any("prefer its own kind" in each for each in card["warnings"])
+    assert forced.code == 0, forced.out + forced.err
+    told = forced.report["evaluation"]["judge"]["sft_vs_base"]["sample"]
+    assert told["card"]["self_preference"] == "forced" and told["judges"][0]["kind"] == "local"
+    assert any("prefer its own kind" in each for each in told["card"]["warnings"])

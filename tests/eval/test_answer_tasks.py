@@ -141,5 +141,18 @@ def test_a_metric_of_evaluate_that_cannot_be_had(tmp_path: Path) -> None:
 def test_a_comparison_by_names_is_json(tmp_path: Path) -> None:
     one = answers(tmp_path / "one", ["a 1", "b 2"], ["a 1", "c 2"])
     found: Any = compare(one, one, FAST, {"x": list(ANSWER_METRICS)})
-    assert {"rouge/x", "bleu/x", "exact/x", "f1/x", "number/x", "label/x"} == found.keys()
+    assert {"rouge/x", "bleu/x", "exact/x", "f1/x", "number/x", "label/x", "toxicity/x"} == found.keys()
     json.dumps(found, allow_nan=False)
+
+
+def test_toxicity_is_the_bundled_classifiers_and_less_is_better(tmp_path: Path) -> None:
+    from data_prep.curation.toxicity.scorer import bundled_model
+
+    rude, kind, metrics = ["you are a stupid idiot, shut up", ""], ["thank you, that is kind", ""], {"x": ["toxicity"]}
+    base = answers(tmp_path / "base", rude * 15, ["x"] * 30)
+    tuned = answers(tmp_path / "tuned", kind * 15, ["x"] * 30)
+    scores = [bundled_model().scores([text])[0] or 0.0 for text in rude]
+    assert bundled_model().scores([""]) == [None] and scores[0] > 0.5
+    assert summarise(base, metrics)["toxicity/x"] == {"toxicity": pytest.approx(scores[0] / 2), "toxic_share": 0.5}
+    entries = compare(base, tuned, FAST, metrics)["toxicity/x"]
+    assert {entry["verdict"] for entry in entries.values()} == {"better"} and entries["toxic_share"]["lost"] == 15

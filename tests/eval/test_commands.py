@@ -106,9 +106,26 @@ def test_generated_answers_of_rows_of_ones_own(saved: Path, tmp_path: Path) -> N
     assert {"perplexity/mine", "exact/mine", "f1/mine", "variety/mine"} == values.keys()
 
 
+def test_numbers_go_into_the_report_of_a_run(saved: Path, items: Path, tmp_path: Path) -> None:
+    """Beside what is there: the report of the run keeps its own models, comparisons and headline."""
+    run = tmp_path / "run"
+    run.mkdir()
+    there = {"models": {"sft": {"rouge/x": {"rougeL": 0.5}}}, "comparisons": {"sft_vs_base": {}}, "policies": {}}
+    (run / "report.json").write_text(json.dumps({"schema_version": 1, "evaluation": there, "verdict": {"p": 1}}))
+    assert main(ours(saved, items, tmp_path / "out", f"base={saved / 'one'}", f"into={run}")) == 0
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == {"p": 1} and report["evaluation"]["models"].keys() == {"sft", "one", "two"}
+    assert report["evaluation"]["comparisons"].keys() == {"sft_vs_base", "model_vs_base"}
+    assert (
+        report["evaluation"]["comparisons"]["model_vs_base"]
+        == results(tmp_path / "out")["comparisons"]["model_vs_base"]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["model=x", "tasks=[piqa]", "into=gone"], 3, "error: into: gone/report.json is missing; give the folder of a"),
         (["modle=x", "tasks=[piqa]"], 2, "error: modle: unknown key (value 'x'); did you mean model?"),
         (["model=x"], 2, "error: tasks: missing; set it"),
         (["model=x", "tasks=[piqua]"], 2, "error: tasks: piqua: no such benchmark; did you mean piqa?; allowed: "),

@@ -32,7 +32,7 @@ def counted(values: np.ndarray) -> np.ndarray:
     return np.column_stack([values, np.ones(len(values))])
 
 
-def tested(pair: Pair, measure: Callable[[np.ndarray], np.ndarray], seed: int) -> PairedTest:
+def result_of(pair: Pair, measure: Callable[[np.ndarray], np.ndarray], seed: int) -> PairedTest:
     config = StatisticsConfig(resamples=1000, seed=seed)
     return paired_test(*pair, measure, resample(*pair, config), config)
 
@@ -79,7 +79,7 @@ def test_intervals_of_95_percent_cover_93_to_97(world: str, n: int) -> None:
     draw, measure, shift = WORLDS[world]
     generator, covered, simulations = np.random.default_rng(n), 0, 2000
     for seed in range(simulations):
-        result = tested(draw(generator, n, shift), measure, seed)
+        result = result_of(draw(generator, n, shift), measure, seed)
         covered += result.low <= shift <= result.high
     assert 0.93 <= covered / simulations <= 0.97, covered / simulations
 
@@ -92,7 +92,7 @@ def test_equal_models_are_told_apart_no_more_often_than_the_level_says(world: st
     generator, found, exact = np.random.default_rng(1000 + n), [], []
     for seed in range(3000):
         base, tuned = draw(generator, n, 0.0)
-        found.append(tested((base, tuned), measure, seed).p)
+        found.append(result_of((base, tuned), measure, seed).p)
         if world == "right-or-wrong":
             exact.append(mcnemar(base[:, 0].tolist(), tuned[:, 0].tolist()).p)
     for alpha in (0.01, 0.05, 0.1):
@@ -105,11 +105,11 @@ def test_power_is_as_computed(n: int) -> None:
     """A true difference of the detectable size is found four times in five; so is one after `more_needed` more rows."""
     detectable = detectable_difference(1 / np.sqrt(n), 0.95)
     generator, simulations = np.random.default_rng(n), 2000
-    found = sum(tested(normal(generator, n, detectable), mean, seed).p <= 0.05 for seed in range(simulations))
+    found = sum(result_of(normal(generator, n, detectable), mean, seed).p <= 0.05 for seed in range(simulations))
     assert 0.77 <= found / simulations <= 0.83, found / simulations
     more = more_needed(detectable / 2, 1 / np.sqrt(n), n, 0.95)
     assert more == 3 * n
     later = sum(
-        tested(normal(generator, n + more, detectable / 2), mean, seed).p <= 0.05 for seed in range(simulations)
+        result_of(normal(generator, n + more, detectable / 2), mean, seed).p <= 0.05 for seed in range(simulations)
     )
     assert 0.77 <= later / simulations <= 0.83, later / simulations

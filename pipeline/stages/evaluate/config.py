@@ -67,8 +67,8 @@ class ForgettingConfig(StrictModel):
     report says so."""
     column: str = Field(default="passage", min_length=1)
     """The column of the text."""
-    max_rows: int = Field(default=16, ge=1)
-    """Rows scored."""
+    max_rows: int = Field(default=10, ge=1)
+    """Rows scored, the first by id: a stable sample."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass; it changes the speed, and the last digits."""
 
@@ -93,7 +93,8 @@ class EvaluateConfig(StageConfig):
     others are measured by perplexity and generation. `+benchmark=NAME` adds a data set with its task."""
     metrics: dict[str, list[MetricName]] = {}
     """Metrics of a data set's generated answers, by its name, instead of rouge and bleu: of rouge, bleu, exact_match,
-    f1, number, label, `module:function` or `file.py:function` (output, reference → number), `evaluate:SCRIPT_OR_ID`."""
+    f1, number, label, toxicity, `module:function` or `file.py:function` (output, reference → number),
+    `evaluate:SCRIPT_OR_ID`."""
     judge: JudgeConfig | None = None
     """Who judges the generated answers; `judge@stages.evaluate.judge=local` or `=server` fills it in."""
     labels: str | None = None
