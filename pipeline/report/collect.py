@@ -164,6 +164,7 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             "preview": split.get("preview", []),
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],
+            "experts": read_json(routing) if (routing := train.artifact.folder / "routing.json").exists() else [],
             "rows_seen": round(min(split["rows"], train.done["metrics"]["steps"] * train.node.config["batch_size"])),
         }
     return told
@@ -183,12 +184,15 @@ def _comparisons(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, dict[s
 
 def _evaluation(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
     """Metrics per model, comparisons, samples and policies."""
-    evaluation: dict[str, Any] = {"models": {}, "comparisons": {}, "samples": {}, "policies": {}}
+    evaluation: dict[str, Any] = {"models": {}, "comparisons": {}, "samples": {}, "policies": {}, "overlap": {}}
+    evaluation["cards"] = {}
     for name, found in _comparisons(plan, made).items():
         tuned, _, base = name.partition("_vs_")
         evaluation["models"].setdefault(base, {}).update(found["base"])
         evaluation["models"].setdefault(tuned, {}).update(found["tuned"])
         evaluation["comparisons"][name] = found["comparison"]
+        evaluation["overlap"] |= found.get("overlap", {})
+        evaluation["cards"] |= found.get("cards", {})
         for dataset, policies in found["policies"].items():
             evaluation["policies"][dataset] = {name: told for name, told in policies.items() if name != "keys"}
         for dataset, samples in found["samples"].items():
