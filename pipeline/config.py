@@ -68,6 +68,9 @@ class RunConfig(StrictModel):
     lock_wait: float = Field(default=3600.0, ge=0)
     """Seconds to wait for another run that writes the same artifact."""
 
+    push_to_hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+    """Hub repository (`name` or `org/name`) that gets the last trained model, its card and the report."""
+
     @model_validator(mode="before")
     @classmethod
     def _choose_stage_classes(cls, values: Any) -> Any:

@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.artifacts import Artifact, read_json
 from pipeline.errors import ConfigError, DataFault, ProvetuneError, StageFailed, printable
-from pipeline.recorded import BUNDLE, RecordedNode, RecordedRun, opened, told
+from pipeline.recorded import BUNDLE, RecordedNode, RecordedRun, opened, own_files, told
 from pipeline.verify import problems
 
 WEIGHT_FOLDERS = ("model", "adapter", "tokenizer")
@@ -97,7 +97,7 @@ def _json(value: object) -> bytes:
 
 def _sorted_out(run: RecordedRun, weights: bool) -> tuple[dict[str, Path], dict[str, str]]:
     """(name in the bundle → file, place → sha256 of what stays out)."""
-    packed = {f"runs/{run.name}/{file.name}": file for file in sorted(run.folder.iterdir()) if file.is_file()}
+    packed = {f"runs/{run.name}/{file.relative_to(run.folder)}": file for file in own_files(run.folder)}
     left_out: dict[str, str] = {}
     for node in sorted(run.nodes, key=lambda each: each.place):
         if not (node.folder / "done.json").is_file():

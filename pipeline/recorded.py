@@ -124,13 +124,18 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
+def own_files(folder: Path) -> list[Path]:
+    """The files that lie in a run's folder itself, not the links to a model's files."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
 def seal_run(folder: Path) -> None:
     """Write `seal.json` of a run that ended: what its folder and its artifacts were at that moment."""
     run = read_run(folder)
-    files = [path for path in sorted(run.folder.iterdir()) if path.is_file() and path.name not in (SEAL, ".lock")]
+    files = [path for path in own_files(run.folder) if path.name != SEAL]
     done = {node.place: node.folder / "done.json" for node in run.nodes}
     seal = {
-        "run": {path.name: file_sha256(path) for path in files},
+        "run": {str(path.relative_to(run.folder)): file_sha256(path) for path in files},
         "artifacts": {place: file_sha256(path) for place, path in done.items() if path.exists()},
     }
     write_json(run.folder / SEAL, seal)

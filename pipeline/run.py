@@ -45,6 +45,10 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     except OSError:
         if failure is None:
             raise
+    if failure is None and config.push_to_hub is not None:
+        from pipeline.report.model_folder import push
+
+        console.print(printable(f"Uploaded to {push(folder, config.push_to_hub)}"), markup=False, soft_wrap=True)
     if failure is not None:  # what stopped the run is told first, also where no report could be written
         raise failure
     return 0
@@ -94,11 +98,13 @@ def _report(
     """Write report.json, .html and .md, point `latest` at the run, and print the verdict."""
     from pipeline.report.collect import collect
     from pipeline.report.console import console_summary
+    from pipeline.report.model_folder import write_model_folder
     from pipeline.report.render import write_report
 
     report = collect(plan, manifest, results, str(failure) if failure else None, seconds)
     write_json(folder / "report.json", report)
     page = write_report(report, folder)
+    write_model_folder(report, folder)
     write_json(folder / "manifest.json", completed(manifest, plan, results, str(failure) if failure else None))
     seal_run(folder)
     _point_latest(folder)

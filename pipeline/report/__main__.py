@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.report.load import ReportError, find_run, load_report, parse
 from pipeline.report.safe_text import visible
@@ -39,13 +40,22 @@ def _make(runs: Sequence[str], best: str | None, out: str | None) -> str:
         return _compare(folders, best, out)
     if best or out:
         raise ReportError(f"--{'best' if best else 'out'}: goes with a comparison; give at least two runs")
-    content = load_report(folders[0] / "report.json")
+    content = _content(folders[0])
     # matplotlib is imported only once it is clear that there is a report to draw
     from pipeline.report.console import verdict_line
     from pipeline.report.render import write_report
 
     page = write_report(content, folders[0])
     return f"{verdict_line(parse(content))}\n{visible(str(page))}"
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """The run's report.json; of a run that was stopped before it wrote one, what its manifest and artifacts tell."""
+    if (folder / "report.json").exists() or not (folder / "manifest.json").exists():
+        return load_report(folder / "report.json")
+    from pipeline.report.interrupted import interrupted_report
+
+    return interrupted_report(folder)
 
 
 def _compare(folders: list[Path], best: str | None, out: str | None) -> str:

@@ -164,6 +164,7 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             "preview": split.get("preview", []),
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],
+            "experts": read_json(routing) if (routing := train.artifact.folder / "routing.json").exists() else [],
             "rows_seen": round(min(split["rows"], train.done["metrics"]["steps"] * train.node.config["batch_size"])),
         }
     return told
@@ -183,14 +184,14 @@ def _comparisons(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, dict[s
 
 def _evaluation(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
     """Metrics per model, comparisons, samples and policies."""
-    evaluation: dict[str, Any] = {
-        "models": {}, "comparisons": {}, "samples": {}, "policies": {}, "judge": {}, "scale": {}
-    }  # fmt: skip
+    parts = ("models", "comparisons", "samples", "policies", "overlap", "judge", "scale")
+    evaluation: dict[str, Any] = {part: {} for part in parts}
     for name, found in _comparisons(plan, made).items():
         tuned, _, base = name.partition("_vs_")
         evaluation["models"].setdefault(base, {}).update(found["base"])
         evaluation["models"].setdefault(tuned, {}).update(found["tuned"])
         evaluation["comparisons"][name] = found["comparison"]
+        evaluation["overlap"] |= found.get("overlap", {})
         evaluation["scale"] |= found["scale"]
         if found["judge"]:
             evaluation["judge"][name] = {

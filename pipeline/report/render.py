@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import formatting, results, safe_text, sections, story
+from pipeline.report import findings, formatting, results, safe_text, sections, story
 from pipeline.report.charts import Chart, training_charts
 from pipeline.report.load import ReportError, load_report, parse
+from pipeline.report.sankey import sankey_chart
 from pipeline.report.schema import Report
 
 __all__ = ["ReportError", "load_report", "render_html", "render_markdown", "write_report"]
@@ -37,7 +38,16 @@ def render_html(report: Report) -> str:
     charts = {name: safe_charts(training_charts(training, name)) for name, training in report.training.items()}
     template = environment(autoescape=True).get_template("report.html.j2")
     style = Markup((TEMPLATES / "style.css").read_text("utf-8"))
-    return template.render(**_context(report), charts=charts, style=style, script=Markup(script), script_digest=digest)
+    drawn = {name: sankey_chart(data.funnel) for name, data in report.data.items()}
+    sankeys = {name: safe_charts([chart])[0] if chart else None for name, chart in drawn.items()}
+    return template.render(
+        **_context(report),
+        charts=charts,
+        sankeys=sankeys,
+        style=style,
+        script=Markup(script),
+        script_digest=digest,
+    )
 
 
 def render_markdown(report: Report) -> str:
@@ -92,6 +102,9 @@ def _context(report: Report) -> dict[str, Any]:
         "samples": _samples(report),
         "outcomes": _OUTCOMES,
         "sections": sections,
+        "findings": findings,
+        "forgetting": findings.forgetting(report, [row for each in rows.values() for row in each]),
+        "fairness": findings.fairness(headline_rows),
         "max_previews": _MAX_PREVIEWS,
     }
 

@@ -4,83 +4,15 @@ Every part may be missing: a failed or half-finished run has a report too. Unkno
 reader still shows a newer minor addition; an incompatible change raises `SCHEMA_VERSION`.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
+
+from pipeline.report.schema_run import Environment, Failure, Git, Map, Model, Part, Rows, Run
+
+__all__ = ["Environment", "Failure", "Git", "Map", "Model", "Part", "Report", "Rows", "Run"]
 
 SCHEMA_VERSION = 1
-
-Value = TypeVar("Value")
-
-
-def _absent_is_empty(kind: type) -> BeforeValidator:
-    return BeforeValidator(lambda value: kind() if value is None else value)
-
-
-Map = Annotated[dict[str, Value], _absent_is_empty(dict)]
-Rows = Annotated[list[Value], _absent_is_empty(list)]
-
-
-class Part(BaseModel):
-    """The base of every part of the report: frozen, unknown keys ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-
-class Failure(Part):
-    """Where and why a run stopped."""
-
-    stage: str | None = None
-    message: str | None = None
-    log: str | None = None
-
-
-class Run(Part):
-    """Identity and outcome of the run."""
-
-    id: str = ""
-    status: str = ""
-    failed: Failure | None = None
-    command: str | None = None
-    experiment: str | None = None
-    started: str | None = None
-    seconds: float | None = None
-    provetune: str | None = None
-
-
-class Git(Part):
-    """The commit that ran, and whether the work tree differed from it."""
-
-    commit: str | None = None
-    dirty: bool | None = None
-    diff_sha256: str | None = None
-
-
-class Environment(Part):
-    """Machine, versions and seeds."""
-
-    python: str | None = None
-    platform: str | None = None
-    cpu: str | None = None
-    cores: int | None = None
-    memory_bytes: float | None = None
-    gpus: Rows[Any] = []
-    threads: int | None = None
-    packages: Map[str | None] = {}
-    git: Git | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-
-
-class Model(Part):
-    """The base model."""
-
-    name: str | None = None
-    source: str | None = None
-    architecture: str | None = None
-    parameters: int | None = None
-    fingerprint: str | None = None
-    template_sha256: str | None = None
 
 
 class FunnelStep(Part):
@@ -212,6 +144,8 @@ class Training(Part):
     trainable_parameters: int | None = None
     rows_seen: int | None = None
     adapter: dict[str, Any] | None = None
+    experts: Rows[Map[Any]] = []
+    """Of a mixture of experts: layer, expert, share, and the tokens that it takes more than others do."""
 
 
 class Comparison(Part):
@@ -254,15 +188,18 @@ class Samples(Part):
 
 
 class Evaluation(Part):
-    """All numbers: per model, per comparison, with samples and the policies that made them; `judge`: comparison → data
-    set → card, judges, policy, labelling_page; `scale`: data set → bits per byte of an n-gram model."""
+    """All numbers: per model, per comparison, with samples and the policies that made them."""
 
     models: Map[Map[Map[Any]]] = {}
     comparisons: Map[Map[Map[Comparison]]] = {}
     samples: Map[Samples] = {}
     policies: Map[Map[Any]] = {}
+    overlap: Map[Map[Any]] = {}
+    """Data set → items of the evaluation that stand in the training data, with examples."""
     judge: Map[Map[Map[Any]]] = {}
+    """Comparison → data set → card (how far the judge can be trusted), judges, policy, labelling_page."""
     scale: Map[float | None] = {}
+    """Data set → bits per byte of an n-gram model of the training rows."""
 
 
 class Verdict(Comparison):

@@ -68,6 +68,13 @@ def _training_step(report: Report, name: str, training: Training) -> str:
     return method + (f", {number(steps)} step{'s' if steps != 1 else ''}" if steps else "")
 
 
+def methods(report: Report) -> list[str]:
+    """The kinds of training as tags: `sft`, `lora`."""
+    kinds = [str(stage_config(report, name).get("kind") or name) for name in report.training]
+    adapters = [str((training.adapter or {}).get("kind") or "") for training in report.training.values()]
+    return [tag for tag in dict.fromkeys([*kinds, *adapters]) if tag and tag != "none"]
+
+
 def _trainable_share(report: Report, training: Training) -> str:
     total = report.model.parameters if report.model else None
     if not total or not training.trainable_parameters:

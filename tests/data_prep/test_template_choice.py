@@ -68,8 +68,8 @@ def test_without_a_choice_the_error_says_how(tmp_path: Path) -> None:
         (
             bare(),
             "chatml",
-            "stages.sft.chat_template=chatml: the tokenizer has no <|im_start|>, <|im_end|>; choose llama2 or mistral or"
-            " zephyr, whose tokens it has, or add the tokens with a stage of kind tokenizer",
+            "stages.sft.chat_template=chatml: the tokenizer has no <|im_start|>, <|im_end|>; choose llama2 or mistral "
+            "or zephyr, whose tokens it has, or add the tokens with a stage of kind tokenizer",
         ),
         (bare(bos=None), "llama2", "the tokenizer has no beginning token (bos); choose zephyr, whose tokens it has"),
         (
