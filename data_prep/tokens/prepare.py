@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_prep.tokens.audit import Audit, Problem, find_problem
 from data_prep.tokens.choose import choose_chat_template, save_chosen
 from data_prep.tokens.config import OnRowError, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
+from data_prep.tokens.packed_rows import Packing, packed_columns
 from data_prep.tokens.probes import probe
 from data_prep.tokens.template import Rendered, RowTemplateError, end_of_turn, render, template_kind
 
@@ -34,12 +36,14 @@ def prepare(
     out: Path,
     config: TokensConfig,
     track: Track = silent,
+    packing: Packing = "none",
 ) -> dict[str, float]:
     """Write out/train, out/validation (`datasets` folders) and out/audit.json; returns the audit's totals.
 
-    Columns: input_ids and labels (int32 lists of equal length, -100 for no loss) and id (string). A split without rows
-    is not written; equal input gives equal bytes. Totals run over both splits (shares: the worse of the two), train_*
-    and validation_* count each.
+    Columns: input_ids and labels (int32 lists of equal length, -100 for no loss) and id (string); with packing, lengths
+    of the conversations that share a row and their ids (documents) in place of id. A split without rows is not written;
+    equal input gives equal bytes. Totals run over both splits (shares: the worse of the two), train_* and validation_*
+    count each.
     DataError names the row, or the share lost to truncation; audit.json is written before the latter.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,7 @@ def prepare(
     save_chosen(tokenizer, config.chat_template, out)
     findings = probe(tokenizer, _probed(splits["train"], tokenizer, config))
     audits = [
-        _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track)
+        _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track, packing)
         for split, rows in splits.items()
     ]
     _write_audit(out / AUDIT, tokenizer, config, audits, findings)
@@ -85,10 +89,16 @@ def _prepare_split(
     out: Path,
     config: TokensConfig,
     track: Track,
+    packing: Packing,
 ) -> Audit:
     batches = track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH))
     encoded = (_encode_rows(batch, audit, tokenizer, config) for batch in batches)
-    split = write_arrow(out / f".{audit.split}.arrow", _features(), map(_columns, encoded))
+    if packing == "none":
+        columns = map(_columns, encoded)
+    else:
+        kept = itertools.chain.from_iterable(encoded)
+        columns = map(audit.packed, packed_columns(kept, config.max_length, audit.split == "train"))
+    split = write_arrow(out / f".{audit.split}.arrow", _features(packing), columns)
     if not audit.metrics()["rows"]:
         raise DataError(
             f"{audit.split}: all {len(rows)} rows were dropped ({audit.report()['dropped']}); look at one of them with "
@@ -134,10 +144,13 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
     return (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
 
 
-def _features() -> Any:
+def _features(packing: Packing) -> Any:
     from datasets import Features, List, Value
 
-    return Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "id": Value("string")})
+    numbers, text = List(Value("int32")), Value("string")
+    if packing == "none":
+        return Features({"input_ids": numbers, "labels": numbers, "id": text})
+    return Features({"input_ids": numbers, "labels": numbers, "lengths": numbers, "documents": List(text)})
 
 
 def _columns(rows: list[tuple[Row, Encoded]]) -> dict[str, list[Any]]:

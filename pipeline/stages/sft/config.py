@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from data_prep.errors import DataError
 from data_prep.tokens.choose import fingerprint
 from data_prep.tokens.config import TokensConfig
+from data_prep.tokens.packed_rows import Packing
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
 from pipeline.training.config import Recipe, TrainConfig, split_batch
@@ -22,6 +23,9 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
     """Which stage this is."""
     dataset: str | None = None
     """The data set to train on; without it, the only one with `role: train`."""
+    packing: Packing = "none"
+    """best_fit: whole conversations share rows of max_length tokens, none sees another (arXiv 2404.10830): far fewer
+    padding tokens, and batch_size counts the shared rows. Validation rows stay apart. none: a conversation per row."""
     start_from: str | None = Field(default=None, alias="from")
     """The model to start from, by stage name; without it, the stage before (`base` at first)."""
 
@@ -57,8 +61,8 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
             name=f"{name}/prepare",
             kind="sft.prepare",
             version=PREPARE_VERSION,
-            config={**tokens, "stage": name, "trust_remote_code": flow.trust_remote_code},
-            identity={**tokens, "chat_template": template},
+            config={**tokens, "packing": self.packing, "stage": name, "trust_remote_code": flow.trust_remote_code},
+            identity={**tokens, "chat_template": template, "packing": self.packing},
             inputs={"weights": model.weights, "dataset": dataset},
         )
 

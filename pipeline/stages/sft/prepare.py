@@ -20,6 +20,6 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     context = context_of_model(inputs["weights"])
     within = asked.model_copy(update={"max_length": min(asked.max_length, context or asked.max_length)})
     try:
-        return prepare(inputs["dataset"], tokenizer, out, within, track)
+        return prepare(inputs["dataset"], tokenizer, out, within, track, config["packing"])
     except DataError as error:  # data_prep names the keys of a stage called sft; this one may be called otherwise
         raise DataError(str(error).replace("stages.sft.", f"stages.{config['stage']}.")) from error

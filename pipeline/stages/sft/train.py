@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import Track
+from data_prep.tokens.choose import take_chosen
 from pipeline.training.config import LoraAdapter, TrainConfig
 
 if TYPE_CHECKING:
@@ -17,15 +18,17 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there is nothing to train on.
     """
+    from pipeline.training.batches import Batches
     from pipeline.training.loop import load_rows, train_to_end
 
     recipe = TrainConfig.model_validate(config)
-    rows = load_rows(inputs["rows"], recipe, without=["id"])
+    batches = Batches()
+    rows = batches.rows(load_rows(inputs["rows"], recipe, without=[]))
 
     def make_trainer(steps: int, checkpoints: Path) -> "SFTTrainer":
-        return _trainer(recipe, inputs, rows.train, steps, checkpoints)
+        return batches.seat(_trainer(recipe, inputs, rows.train, steps, checkpoints))
 
-    return train_to_end(recipe, rows, inputs, out, track, make_trainer)
+    return train_to_end(recipe, rows, inputs, out, track, make_trainer, callbacks=[batches])
 
 
 def _trainer(
@@ -42,6 +45,7 @@ def _trainer(
     from pipeline.training.models import load_start, load_tokenizer, lora_config
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+    take_chosen(tokenizer, inputs["rows"])
     model = load_start(recipe, inputs)
     adapter = lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None
     trainer = SFTTrainer(
