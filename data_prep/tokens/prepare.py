@@ -13,7 +13,7 @@ from data_prep.progress import Track, silent
 from data_prep.rows import Row, read_rows, shape_of, write_whole
 from data_prep.tokens.arrow import save_dataset, write_arrow
 from data_prep.tokens.audit import Audit, Problem, find_problem
-from data_prep.tokens.choose import choose_chat_template, save_chosen
+from data_prep.tokens.choose import choose_chat_template
 from data_prep.tokens.config import OnRowError, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
 from data_prep.tokens.packed_rows import Packing, packed_columns
@@ -53,7 +53,6 @@ def prepare(
     if config.chat_template != "own":
         tokenizer = copy.deepcopy(tokenizer)
         choose_chat_template(tokenizer, config.chat_template)
-    save_chosen(tokenizer, config.chat_template, out)
     findings = probe(tokenizer, _probed(splits["train"], tokenizer, config))
     audits = [
         _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track, packing)

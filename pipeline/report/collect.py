@@ -161,7 +161,12 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
         told[name] = {
             "steps": _lines(train.artifact.folder / "steps.jsonl"),
             "validation": _lines(train.artifact.folder / "validation.jsonl"),
-            "audit": {**split, "length_quantiles": split["lengths"], "preview": None},
+            "audit": {
+                **split,
+                "length_quantiles": split["lengths"],
+                "probes": audit.get("probes", []),
+                "preview": None,
+            },
             "preview": split.get("preview", []),
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],

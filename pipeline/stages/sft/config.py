@@ -1,18 +1,21 @@
 """Supervised fine-tuning: what is trained, on which rows, by which recipe."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from data_prep.errors import DataError
-from data_prep.tokens.choose import fingerprint
-from data_prep.tokens.config import TokensConfig
+from data_prep.tokens.choose import fingerprint, template_of_file
+from data_prep.tokens.config import CHAT_TEMPLATES, TokensConfig
 from data_prep.tokens.packed_rows import Packing
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
 from pipeline.errors import ConfigError
 from pipeline.training.config import Recipe, TrainConfig, split_batch
 
-PREPARE_VERSION = 1
+TEMPLATE_VERSION = 1
+PREPARE_VERSION = 2
 TRAIN_VERSION = 1
 
 
@@ -44,6 +47,7 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
             split_batch(self.batch_size, self.micro_batch_size, flow.processes)
         except ConfigError as error:
             raise ConfigError(f"stages.{name}: {error}") from None
+        model = self._with_template(name, model, flow)
         prepare = flow.add(self._prepare_node(name, model, dataset, flow))
         train = flow.add(self._train_node(name, model, prepare, flow))
         if self.adapter.kind == "none":
@@ -51,18 +55,44 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
         else:
             flow.models[name] = ModelRef(model.weights, (*model.adapters, Output(train, "adapter")))
 
-    def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
-        tokens = {field: self.model_dump(mode="json")[field] for field in TokensConfig.model_fields}
+    def _with_template(self, name: str, model: ModelRef, flow: Flow) -> ModelRef:
+        """The model with the chosen chat template. All models of the same weights get it: base and tuned are compared
+        in the same words."""
+        if self.chat_template in ("own", "trl"):
+            return model
         try:
-            template = fingerprint(self.chat_template)
+            identity = {"chat_template": fingerprint(self.chat_template)}
+            text = None if self.chat_template in CHAT_TEMPLATES else template_of_file(Path(self.chat_template))
         except DataError as error:
             raise ConfigError(str(error).replace("stages.sft.", f"stages.{name}.")) from None
+        node = Node(
+            name=f"{name}/template",
+            kind="sft.template",
+            version=TEMPLATE_VERSION,
+            config={
+                "chosen": self.chat_template,
+                "text": text,
+                "trust_remote_code": flow.trust_remote_code,
+                "stage": name,
+            },
+            identity=identity,
+            inputs={"weights": model.weights},
+        )
+        weights = Output(flow.add(node), "model")
+        for other, known in flow.models.items():
+            if known.weights == model.weights:
+                flow.models[other] = replace(known, weights=weights)
+        return replace(model, weights=weights)
+
+    def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
+        tokens = {field: self.model_dump(mode="json")[field] for field in TokensConfig.model_fields}
+        tokens["chat_template"] = "trl" if self.chat_template == "trl" else "own"  # others are in the weights by now
         return Node(
             name=f"{name}/prepare",
             kind="sft.prepare",
             version=PREPARE_VERSION,
             config={**tokens, "packing": self.packing, "stage": name, "trust_remote_code": flow.trust_remote_code},
-            identity={**tokens, "chat_template": template, "packing": self.packing},
+            identity={**tokens, "packing": self.packing},
             inputs={"weights": model.weights, "dataset": dataset},
         )
 

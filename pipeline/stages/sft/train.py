@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import Track
-from data_prep.tokens.choose import take_chosen
 from pipeline.training.config import LoraAdapter, TrainConfig
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ def _trainer(
     from pipeline.training.models import load_start, load_tokenizer, lora_config
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
-    take_chosen(tokenizer, inputs["rows"])
     model = load_start(recipe, inputs)
     adapter = lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None
     trainer = SFTTrainer(
