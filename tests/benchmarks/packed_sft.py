@@ -34,7 +34,7 @@ def prepared(model: Path, file: Path, out: Path, rows: int, held_out: int, max_l
     found = sorted((row for split in SPLITS for row in read_rows(out / "loaded", split)), key=lambda row: row["id"])
     write_rows(out / "rows", "train", found[:rows])
     write_rows(out / "rows", "validation", found[rows : rows + held_out])
-    config, tokenizer = TokensConfig(max_length=max_length), load_tokenizer(model, False)
+    config, tokenizer = TokensConfig(max_length=max_length, max_truncated_share=1.0), load_tokenizer(model, False)
     for name in ("none", "best_fit"):
         prepare(out / "rows", tokenizer, out / name, config, packing=name)
     return {"apart": out / "none", "packed": out / "best_fit"}
