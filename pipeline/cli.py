@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.errors import ProvetuneError
 
-GROUPS = ("experiment", "model", "model/scratch", "data", "adapter", "launch")
+GROUPS = ("experiment", "model", "model/scratch", "model/ablation", "data", "adapter", "benchmark", "judge", "launch")
 """The groups of conf/ that a user chooses from."""
 
 USAGE = """\

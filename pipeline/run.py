@@ -1,7 +1,6 @@
 """One run, from a typed configuration to its report; or its plan."""
 
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,27 +9,29 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline import __version__
 from pipeline.artifacts import write_json
 from pipeline.config import LATEST, RunConfig
 from pipeline.console import Display
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
+from pipeline.manifest import begun, completed
 from pipeline.plan import Plan, make_plan
-from pipeline.provenance import environment
+from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
+from pipeline.secrets import refuse_secrets
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
     """Plan, and unless `mode=plan` execute and report. The exit code; errors are raised after the report is written."""
     console = Console(highlight=False, emoji=False)
+    refuse_secrets(config.model_dump(mode="json", by_alias=True))
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
         return 0
     folder = _run_folder(config)
     started = time.time()
-    manifest = _manifest(plan, overrides, folder.name)
+    manifest = begun(plan, overrides, folder)
     write_json(folder / "manifest.json", manifest)
     console.print(printable(f"run {folder.name} → {folder}"), markup=False, soft_wrap=True)
     results: list[NodeResult] = []
@@ -47,11 +48,6 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     if failure is not None:  # what stopped the run is told first, also where no report could be written
         raise failure
     return 0
-
-
-def command_line(overrides: Sequence[str]) -> str:
-    """The command that starts this run again."""
-    return shlex.join(["python", "-m", "pipeline", *overrides])
 
 
 def _run_folder(config: RunConfig) -> Path:
@@ -86,29 +82,6 @@ def _refuse_changed(folder: Path, config: RunConfig) -> None:
         )
 
 
-def _manifest(plan: Plan, overrides: Sequence[str], run_id: str) -> dict[str, Any]:
-    """What is about to run, with what, written before anything runs."""
-    return {
-        "run_id": run_id,
-        "provetune": __version__,
-        "command": command_line(overrides),
-        "overrides": list(overrides),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": plan.config.model_dump(mode="json", by_alias=True),
-        "sources": {
-            "model": {"source": plan.config.model.source, **plan.model.identity},
-            "data": {
-                name: {"source": plan.config.data[name].source, **origin.identity} for name, origin in plan.data.items()
-            },
-        },
-        "nodes": [
-            {"name": step.node.name, "kind": step.node.kind, "fingerprint": step.node.fingerprint}
-            for step in plan.steps
-        ],
-        "environment": environment(plan.config.seed),
-    }
-
-
 def _report(
     plan: Plan,
     manifest: dict[str, Any],
@@ -126,6 +99,8 @@ def _report(
     report = collect(plan, manifest, results, str(failure) if failure else None, seconds)
     write_json(folder / "report.json", report)
     page = write_report(report, folder)
+    write_json(folder / "manifest.json", completed(manifest, plan, results, str(failure) if failure else None))
+    seal_run(folder)
     _point_latest(folder)
     if failure is None:
         console.print()

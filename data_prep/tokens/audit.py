@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
-from data_prep.tokens.config import TokensConfig
+from data_prep.tokens.config import RenderConfig
 from data_prep.tokens.masks import IGNORED, Encoded
 from data_prep.tokens.template import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Problem = Literal["too_long", "no_supervision", "template_error"]
+Problem = Literal["too_long", "no_supervision", "template_error", "broken_pair"]
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -43,7 +43,7 @@ def find_problem(row: Row, encoded: Encoded, max_length: int) -> tuple[Problem, 
 class Audit:
     """Counts over the rows of one split; `report` is what audit.json holds."""
 
-    def __init__(self, split: str, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig) -> None:
+    def __init__(self, split: str, tokenizer: "PreTrainedTokenizerBase", config: RenderConfig) -> None:
         """Start empty; the tokenizer decodes the preview."""
         self.split = split
         self._tokenizer = tokenizer

@@ -2,11 +2,10 @@
 
 import copy
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
@@ -14,9 +13,9 @@ from data_prep.rows import Row, read_rows, shape_of, write_whole
 from data_prep.tokens.arrow import save_dataset, write_arrow
 from data_prep.tokens.audit import Audit, Problem, find_problem
 from data_prep.tokens.choose import choose_chat_template
-from data_prep.tokens.config import OnRowError, Template, TokensConfig
+from data_prep.tokens.config import OnRowError, PreferenceConfig, RenderConfig, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
-from data_prep.tokens.packed_rows import Packing, packed_columns
+from data_prep.tokens.packed_rows import packed_columns
 from data_prep.tokens.probes import probe
 from data_prep.tokens.template import Rendered, RowTemplateError, end_of_turn, render, template_kind
 
@@ -29,24 +28,37 @@ TRAINED_SPLITS = ("train", "validation")
 
 _BATCH = 256
 
+Columns = dict[str, list[Any]]
+
+
+class Form(NamedTuple):
+    """What a row becomes: its columns, how rows are made into them, and how they are counted."""
+
+    features: Callable[[], Any]
+    encode: Callable[[list[Row], Any, Any, Any], Columns]
+    """Rows, the split's audit, tokenizer and configuration → columns of the rows that can be trained on."""
+    audit: type[Audit] = Audit
+    gather: Callable[[Iterable[Columns], Any, Any], Iterable[Columns]] | None = None
+    """Columns, the split's audit and configuration → columns, where rows of several batches belong together."""
+
 
 def prepare(
     folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
     out: Path,
-    config: TokensConfig,
+    config: RenderConfig,
     track: Track = silent,
-    packing: Packing = "none",
+    form: Form | None = None,
 ) -> dict[str, float]:
     """Write out/train, out/validation (`datasets` folders) and out/audit.json; returns the audit's totals.
 
-    Columns: input_ids and labels (int32 lists of equal length, -100 for no loss) and id (string); with packing, lengths
-    of the conversations that share a row and their ids (documents) in place of id. A split without rows is not written;
-    equal input gives equal bytes. Totals run over both splits (shares: the worse of the two), train_* and validation_*
-    count each.
+    Columns, unless another `form` is asked for: input_ids and labels (int32 lists of equal length, -100 for no loss)
+    and id (string); `config` is then a TokensConfig. A split without rows is not written; equal input gives equal
+    bytes. Totals run over both splits (shares: the worse of the two), train_* and validation_* count each.
     DataError names the row, or the share lost to truncation; audit.json is written before the latter.
     """
     out.mkdir(parents=True, exist_ok=True)
+    form = form or SUPERVISED
     splits = {split: rows for split in TRAINED_SPLITS if (rows := read_rows(folder, split))}
     if "train" not in splits:
         raise DataError(f"{folder}: has no training rows; check the splits and the curation of the data sets in it")
@@ -55,7 +67,7 @@ def prepare(
         choose_chat_template(tokenizer, config.chat_template)
     findings = probe(tokenizer, _probed(splits["train"], tokenizer, config))
     audits = [
-        _prepare_split(rows, Audit(split, tokenizer, config), tokenizer, out, config, track, packing)
+        _prepare_split(rows, form.audit(split, tokenizer, config), tokenizer, out, config, track, form)
         for split, rows in splits.items()
     ]
     _write_audit(out / AUDIT, tokenizer, config, audits, findings)
@@ -65,7 +77,7 @@ def prepare(
     return {**_totals(audits), "probe_warnings": float(warnings)}
 
 
-def _probed(rows: list[Row], tokenizer: "PreTrainedTokenizerBase", config: TokensConfig) -> str:
+def _probed(rows: list[Row], tokenizer: "PreTrainedTokenizerBase", config: RenderConfig) -> str:
     """Which template the probes ask: text rows never meet the chat template."""
     if all(shape_of(row) == "text" for row in rows):
         return "plain"
@@ -86,18 +98,15 @@ def _prepare_split(
     audit: Audit,
     tokenizer: "PreTrainedTokenizerBase",
     out: Path,
-    config: TokensConfig,
+    config: RenderConfig,
     track: Track,
-    packing: Packing,
+    form: Form,
 ) -> Audit:
     batches = track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH))
-    encoded = (_encode_rows(batch, audit, tokenizer, config) for batch in batches)
-    if packing == "none":
-        columns = map(_columns, encoded)
-    else:
-        kept = itertools.chain.from_iterable(encoded)
-        columns = map(audit.packed, packed_columns(kept, config.max_length, audit.split == "train"))
-    split = write_arrow(out / f".{audit.split}.arrow", _features(packing), columns)
+    columns: Iterable[Columns] = (form.encode(batch, audit, tokenizer, config) for batch in batches)
+    if form.gather:
+        columns = form.gather(columns, audit, config)
+    split = write_arrow(out / f".{audit.split}.arrow", form.features(), columns)
     if not audit.metrics()["rows"]:
         raise DataError(
             f"{audit.split}: all {len(rows)} rows were dropped ({audit.report()['dropped']}); look at one of them with "
@@ -107,32 +116,32 @@ def _prepare_split(
     return audit
 
 
-def _encode_rows(
-    rows: list[Row], audit: Audit, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig
-) -> list[tuple[Row, Encoded]]:
+def _encode_rows(rows: list[Row], audit: Audit, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig) -> Columns:
     """The rows that can be trained on, as tokens; the others are dropped or raise, as configured."""
     rendered: list[tuple[Row, Rendered]] = []
     for row in rows:
         try:
             rendered.append((row, render(tokenizer, row, config.template, config.loss_on, config.separator)))
         except RowTemplateError as error:
-            _refuse(row, "template_error", str(error), audit, config)
+            refuse(row, "template_error", str(error), audit, config)
     kept = []
     encodings = encode_batch(tokenizer, [text for _, text in rendered], config.max_length)
     for (row, text), encoded in zip(rendered, encodings, strict=True):
         if problem := find_problem(row, encoded, config.max_length):
-            _refuse(row, *problem, audit, config)
+            refuse(row, *problem, audit, config)
         else:
             audit.add(row, text, encoded)
             kept.append((row, encoded))
-    return kept
+    return _columns(kept)
 
 
-def _refuse(row: Row, problem: Problem, message: str, audit: Audit, config: TokensConfig) -> None:
+def refuse(row: Row, problem: Problem, message: str, audit: Audit, config: RenderConfig) -> None:
+    """Stop with the message, or drop and count the row, as configured for this problem."""
     actions: dict[Problem, OnRowError] = {
         "too_long": config.on_too_long,
         "no_supervision": config.on_no_supervision,
         "template_error": config.on_template_error,
+        "broken_pair": config.on_broken_pair if isinstance(config, PreferenceConfig) else "fail",
     }
     if actions[problem] == "fail":
         raise DataError(message)
@@ -143,16 +152,25 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
     return (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
 
 
-def _features(packing: Packing) -> Any:
+def _features() -> Any:
     from datasets import Features, List, Value
 
-    numbers, text = List(Value("int32")), Value("string")
-    if packing == "none":
-        return Features({"input_ids": numbers, "labels": numbers, "id": text})
-    return Features({"input_ids": numbers, "labels": numbers, "lengths": numbers, "documents": List(text)})
+    return Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "id": Value("string")})
 
 
-def _columns(rows: list[tuple[Row, Encoded]]) -> dict[str, list[Any]]:
+def _packed_features() -> Any:
+    from datasets import Features, List, Value
+
+    numbers = {name: List(Value("int32")) for name in ("input_ids", "labels", "lengths")}
+    return Features({**numbers, "documents": List(Value("string"))})
+
+
+def _packed(columns: Iterable[Columns], audit: Audit, config: TokensConfig) -> Iterator[Columns]:
+    """Conversations that share rows; those of validation stay apart."""
+    return map(audit.packed, packed_columns(columns, config.max_length, audit.split == "train"))
+
+
+def _columns(rows: list[tuple[Row, Encoded]]) -> Columns:
     return {
         "input_ids": [encoded.input_ids for _, encoded in rows],
         "labels": [encoded.labels for _, encoded in rows],
@@ -160,10 +178,17 @@ def _columns(rows: list[tuple[Row, Encoded]]) -> dict[str, list[Any]]:
     }
 
 
+SUPERVISED = Form(_features, _encode_rows)
+"""Rows with loss on what an assistant says."""
+
+PACKED = Form(_packed_features, _encode_rows, gather=_packed)
+"""The same, several to a row: `lengths` of the conversations and their ids (`documents`) in place of `id`."""
+
+
 def _write_audit(
     path: Path,
     tokenizer: "PreTrainedTokenizerBase",
-    config: TokensConfig,
+    config: RenderConfig,
     audits: list[Audit],
     findings: list[dict[str, str]],
 ) -> None:

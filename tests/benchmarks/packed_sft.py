@@ -27,7 +27,7 @@ def prepared(model: Path, file: Path, out: Path, rows: int, held_out: int, max_l
     from data_prep.load import load
     from data_prep.rows import SPLITS, read_rows, write_rows
     from data_prep.tokens.config import TokensConfig
-    from data_prep.tokens.prepare import prepare
+    from data_prep.tokens.prepare import PACKED, SUPERVISED, prepare
     from pipeline.training.models import load_tokenizer
 
     load("alpaca", DatasetConfig.model_validate({"source": str(file)}), out / "loaded", None)
@@ -35,8 +35,8 @@ def prepared(model: Path, file: Path, out: Path, rows: int, held_out: int, max_l
     write_rows(out / "rows", "train", found[:rows])
     write_rows(out / "rows", "validation", found[rows : rows + held_out])
     config, tokenizer = TokensConfig(max_length=max_length, max_truncated_share=1.0), load_tokenizer(model, False)
-    for name in ("none", "best_fit"):
-        prepare(out / "rows", tokenizer, out / name, config, packing=name)
+    for name, form in {"none": SUPERVISED, "best_fit": PACKED}.items():
+        prepare(out / "rows", tokenizer, out / name, config, form=form)
     return {"apart": out / "none", "packed": out / "best_fit"}
 
 

@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 
 from data_prep.rows import write_rows
 from data_prep.tokens.config import TokensConfig
-from data_prep.tokens.masks import IGNORED, Encoded, encode
+from data_prep.tokens.masks import IGNORED, encode
 from data_prep.tokens.packed_rows import packed_columns
-from data_prep.tokens.prepare import load_prepared, prepare
+from data_prep.tokens.prepare import PACKED, load_prepared, prepare
 from data_prep.tokens.template import render
-
-
-def encoded_of(ids: list[int]) -> Encoded:
-    return Encoded(ids, [*ids], [(0, 0)] * len(ids), 0, 0, len(ids), 0, 0, 0)
 
 
 def documents(columns: dict[str, list[Any]]) -> dict[str, tuple[list[int], list[int]]]:
@@ -36,16 +32,15 @@ def documents(columns: dict[str, list[Any]]) -> dict[str, tuple[list[int], list[
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=60))
 def test_every_conversation_is_there_once_and_whole(sizes: list[int]) -> None:
-    rows = [({"id": f"r{at}"}, encoded_of([at * 100 + n for n in range(size)])) for at, size in enumerate(sizes)]
-    [columns] = packed_columns(rows, 20, together=True)
-    assert documents(columns) == {
-        row["id"]: (encoded.input_ids, [IGNORED, *encoded.labels[1:]]) for row, encoded in rows
-    }
+    rows = {f"r{at}": [at * 100 + n for n in range(size)] for at, size in enumerate(sizes)}
+    batches = [{"id": [name], "input_ids": [ids], "labels": [ids]} for name, ids in rows.items()]
+    [columns] = packed_columns(batches, 20, together=True)
+    assert documents(columns) == {name: (ids, [IGNORED, *ids[1:]]) for name, ids in rows.items()}
     assert all(len(ids) <= 20 for ids in columns["input_ids"])
     # Best fit leaves no two rows that would fit into one.
     totals = sorted(len(ids) for ids in columns["input_ids"])
     assert len(totals) < 2 or totals[0] + totals[1] > 20
-    [apart] = packed_columns(rows, 20, together=False)
+    [apart] = packed_columns(batches, 20, together=False)
     assert apart["lengths"] == [[size] for size in sizes]
     assert documents(apart) == documents(columns)
 
@@ -57,7 +52,7 @@ def test_prepared_rows_hold_what_each_row_is_alone(rows: list[dict[str, Any]], t
     rows = [{**row, "id": f"r{at}"} for at, row in enumerate(rows)]
     write_rows(folder / "data", "train", rows)
     write_rows(folder / "data", "validation", rows[:2])
-    metrics = prepare(folder / "data", chatml(CHATML), folder / "out", TokensConfig(max_length=256), packing="best_fit")
+    metrics = prepare(folder / "data", chatml(CHATML), folder / "out", TokensConfig(max_length=256), form=PACKED)
     train, validation = load_prepared(folder / "out", "train"), load_prepared(folder / "out", "validation")
     assert train.column_names == ["input_ids", "labels", "lengths", "documents"]
     expected = {row["id"]: encode(chatml(CHATML), render(chatml(CHATML), row), 256) for row in rows}
