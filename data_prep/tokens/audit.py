@@ -79,13 +79,20 @@ class Audit:
         self._dropped[problem] += 1
         self._of_source(row)["dropped_rows"] += 1
 
+    def packed(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Count rows that several conversations share, and hand them on."""
+        self._total["packed_rows"] += len(columns["input_ids"])
+        return columns
+
     def metrics(self) -> dict[str, float]:
         """The split's totals; token counts are after truncation, shares in [0, 1] of what was there before it."""
         total = self._total
         counted = {name: total[name] for name in ("rows", "tokens", "supervised_tokens", "truncated_rows")}
         lost, lost_supervised = total["truncated_tokens"], total["truncated_supervised_tokens"]
+        packed = {"packed_rows": total["packed_rows"]} if total["packed_rows"] else {}
         return {
             **counted,
+            **packed,
             "truncated_tokens": lost,
             "truncated_supervised_tokens": lost_supervised,
             "truncated_token_share": lost / max(1, total["tokens"] + lost),

@@ -11,9 +11,6 @@ from data_prep.tokens.config import CHAT_TEMPLATES
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHOSEN = "chat_template.jinja"
-"""File in the folder of token arrays: the template that a trained model is saved with."""
-
 ALLOWED = f"own, trl, {', '.join(CHAT_TEMPLATES)} or the path of a .jinja file"
 _FOLDER = Path(__file__).parent / "chat_templates"
 
@@ -66,19 +63,6 @@ def training_variant(template: str) -> str:
         "stages.sft.chat_template=trl: TRL has no training variant of this tokenizer's chat template; it has those of "
         f"{known}; set chat_template=own or the path of a template"
     )
-
-
-def save_chosen(tokenizer: "PreTrainedTokenizerBase", chosen: str, folder: Path) -> None:
-    """Leave a template from outside beside the token arrays; TRL's variant is for training only and never served."""
-    (folder / CHOSEN).unlink(missing_ok=True)
-    if chosen not in ("own", "trl"):
-        (folder / CHOSEN).write_text(str(tokenizer.chat_template), encoding="utf-8")
-
-
-def take_chosen(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Give a tokenizer the template that its model was or will be trained with, if the folder holds one."""
-    if (folder / CHOSEN).is_file():
-        tokenizer.chat_template = (folder / CHOSEN).read_text(encoding="utf-8")
 
 
 def fingerprint(chosen: str) -> str:

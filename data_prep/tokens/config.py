@@ -31,9 +31,9 @@ class RenderConfig(StrictModel):
     """chat: the tokenizer's chat template; plain: prompt, separator, completion, end token; auto: chat where the
     tokenizer has a chat template, else plain. Text rows never get a template."""
     chat_template: str = "own"
-    """own: the tokenizer's. trl: TRL's training variant of it, where earlier answers keep their thinking blocks.
-    chatml, llama2, llama3, mistral, zephyr, gemma, phi3: shipped, for a tokenizer without one. Else the path of a
-    .jinja file. A template from outside is saved with the trained model."""
+    """own: the tokenizer's. trl: TRL's training variant of it, where earlier answers keep their thinking blocks; the
+    model is served with its own. chatml, llama2, llama3, mistral, zephyr, gemma, phi3: shipped, for a tokenizer without
+    one. Else the path of a .jinja file. From the stage on, every model of these weights speaks it, the base as well."""
     separator: str = "\n"
     """Plain template: put between prompt and completion unless whitespace is there already; part of the prompt."""
     on_too_long: OnRowError = "fail"

@@ -5,6 +5,7 @@ carries loss, however many turns of an assistant the prompt holds.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_prep.chats import ROLES, check_answers, check_prompt
@@ -67,7 +68,7 @@ def render_side(tokenizer: "PreTrainedTokenizerBase", row: Row, side: str, confi
     turns = 1 if isinstance(answer, str) else sum(turn["role"] == "assistant" for turn in answer)
     loss_on = "completion" if turns == 1 else "assistant"
     rendered = render(tokenizer, side_row(row, side), config.template, loss_on, config.separator)
-    return Rendered(rendered.text, rendered.supervised[-turns:])
+    return replace(rendered, supervised=rendered.supervised[-turns:])
 
 
 class PairAudit(Audit):

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +12,10 @@ from data_prep.progress import Track, silent
 from data_prep.rows import Row, read_rows, shape_of, write_whole
 from data_prep.tokens.arrow import save_dataset, write_arrow
 from data_prep.tokens.audit import Audit, Problem, find_problem
-from data_prep.tokens.choose import choose_chat_template, save_chosen
+from data_prep.tokens.choose import choose_chat_template
 from data_prep.tokens.config import OnRowError, PreferenceConfig, RenderConfig, Template, TokensConfig
 from data_prep.tokens.masks import Encoded, encode_batch
+from data_prep.tokens.packed_rows import packed_columns
 from data_prep.tokens.probes import probe
 from data_prep.tokens.template import Rendered, RowTemplateError, end_of_turn, render, template_kind
 
@@ -37,6 +38,8 @@ class Form(NamedTuple):
     encode: Callable[[list[Row], Any, Any, Any], Columns]
     """Rows, the split's audit, tokenizer and configuration → columns of the rows that can be trained on."""
     audit: type[Audit] = Audit
+    gather: Callable[[Iterable[Columns], Any, Any], Iterable[Columns]] | None = None
+    """Columns, the split's audit and configuration → columns, where rows of several batches belong together."""
 
 
 def prepare(
@@ -62,7 +65,6 @@ def prepare(
     if config.chat_template != "own":
         tokenizer = copy.deepcopy(tokenizer)
         choose_chat_template(tokenizer, config.chat_template)
-    save_chosen(tokenizer, config.chat_template, out)
     findings = probe(tokenizer, _probed(splits["train"], tokenizer, config))
     audits = [
         _prepare_split(rows, form.audit(split, tokenizer, config), tokenizer, out, config, track, form)
@@ -101,8 +103,10 @@ def _prepare_split(
     form: Form,
 ) -> Audit:
     batches = track(_batches(rows), f"tokens ({audit.split})", total=-(-len(rows) // _BATCH))
-    encoded = (form.encode(batch, audit, tokenizer, config) for batch in batches)
-    split = write_arrow(out / f".{audit.split}.arrow", form.features(), encoded)
+    columns: Iterable[Columns] = (form.encode(batch, audit, tokenizer, config) for batch in batches)
+    if form.gather:
+        columns = form.gather(columns, audit, config)
+    split = write_arrow(out / f".{audit.split}.arrow", form.features(), columns)
     if not audit.metrics()["rows"]:
         raise DataError(
             f"{audit.split}: all {len(rows)} rows were dropped ({audit.report()['dropped']}); look at one of them with "
@@ -154,6 +158,18 @@ def _features() -> Any:
     return Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "id": Value("string")})
 
 
+def _packed_features() -> Any:
+    from datasets import Features, List, Value
+
+    numbers = {name: List(Value("int32")) for name in ("input_ids", "labels", "lengths")}
+    return Features({**numbers, "documents": List(Value("string"))})
+
+
+def _packed(columns: Iterable[Columns], audit: Audit, config: TokensConfig) -> Iterator[Columns]:
+    """Conversations that share rows; those of validation stay apart."""
+    return map(audit.packed, packed_columns(columns, config.max_length, audit.split == "train"))
+
+
 def _columns(rows: list[tuple[Row, Encoded]]) -> Columns:
     return {
         "input_ids": [encoded.input_ids for _, encoded in rows],
@@ -164,6 +180,9 @@ def _columns(rows: list[tuple[Row, Encoded]]) -> Columns:
 
 SUPERVISED = Form(_features, _encode_rows)
 """Rows with loss on what an assistant says."""
+
+PACKED = Form(_packed_features, _encode_rows, gather=_packed)
+"""The same, several to a row: `lengths` of the conversations and their ids (`documents`) in place of `id`."""
 
 
 def _write_audit(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data_prep.errors import DataError
 from data_prep.rows import Row
-from data_prep.tokens.answers import RowTemplateError
+from data_prep.tokens.answer_spans import RowTemplateError
 from data_prep.tokens.masks import IGNORED, Encoded, encode
 from data_prep.tokens.template import Rendered, end_of_turn, render
 from data_prep.tokens.typed import control_tokens

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
-from data_prep.tokens.answers import RowTemplateError, answer_spans, apply_template, assistant_turns, end_token
+from data_prep.tokens.answer_spans import RowTemplateError, answer_spans, apply_template, assistant_turns, end_token
 from data_prep.tokens.config import CHAT_TEMPLATES, LossOn, Template
 from data_prep.tokens.typed import control_tokens, refuse_private
 

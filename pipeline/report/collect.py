@@ -157,15 +157,21 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             continue
         audit = read_json(prepare.artifact.folder / "audit.json")
         split = audit["splits"]["train"]
+        seen = train.done["metrics"]["steps"] * train.node.config["batch_size"]
         told[name] = {
             "steps": _lines(train.artifact.folder / "steps.jsonl"),
             "validation": _lines(train.artifact.folder / "validation.jsonl"),
-            "audit": {**split, "length_quantiles": split["lengths"], "preview": None},
+            "audit": {
+                **split,
+                "length_quantiles": split["lengths"],
+                "probes": audit.get("probes", []),
+                "preview": None,
+            },
             "preview": split.get("preview", []),
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],
             "experts": read_json(routing) if (routing := train.artifact.folder / "routing.json").exists() else [],
-            "rows_seen": round(min(split["rows"], train.done["metrics"]["steps"] * train.node.config["batch_size"])),
+            "rows_seen": round(min(1, seen / split.get("packed_rows", split["rows"])) * split["rows"]),
         }
     return told
 

@@ -109,6 +109,14 @@ class ValidationPoint(Part):
     loss: float | None = None
 
 
+class Probe(Part):
+    """A question to the tokenizer and its chat template, and the answer."""
+
+    name: str = ""
+    status: str = ""
+    text: str = ""
+
+
 class Audit(Part):
     """What tokenising and masking did to the rows."""
 
@@ -118,6 +126,8 @@ class Audit(Part):
     truncated_rows: int | None = None
     truncated_supervised_share: float | None = None
     length_quantiles: Map[float | None] = {}
+    packed_rows: int | None = None
+    probes: Rows[Probe] = []
 
 
 class Piece(Part):

@@ -106,8 +106,18 @@ def audit_facts(audit: Audit | None) -> list[tuple[str, str]]:
         ("Rows cut short", number(audit.truncated_rows)),
         ("Trained tokens lost by cutting", percent(audit.truncated_supervised_share)),
         ("Row length in tokens", quantiles or MISSING),
+        ("Rows after packing", number(audit.packed_rows)),
+        ("Template probes", _probes(audit)),
     ]
     return [(name, text) for name, text in facts if text != MISSING]
+
+
+def _probes(audit: Audit) -> str:
+    """How many probes passed, and every warning."""
+    if not audit.probes:
+        return MISSING
+    warnings = [f"{probe.name}: {probe.text}" for probe in audit.probes if probe.status == "warning"]
+    return "; ".join([f"{len(audit.probes) - len(warnings)} of {len(audit.probes)} passed", *warnings])
 
 
 def preview_pieces(preview: Preview) -> list[tuple[str, bool]]:

@@ -38,6 +38,7 @@ RUNNERS: dict[str, str] = {
     "tokenizer.extend": "pipeline.stages.tokenizer.extend",
     "pretrain.prepare": "pipeline.stages.pretrain.prepare",
     "pretrain.train": "pipeline.stages.pretrain.train",
+    "sft.template": "pipeline.stages.sft.template",
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
     "dpo.prepare": "pipeline.stages.dpo.prepare",

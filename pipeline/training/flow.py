@@ -1,9 +1,17 @@
 """Where a training stage takes its model from in the flow of a run, and what it leaves there."""
 
+from dataclasses import replace
+from pathlib import Path
+
+from data_prep.errors import DataError
+from data_prep.tokens.choose import fingerprint, template_of_file
+from data_prep.tokens.config import CHAT_TEMPLATES
 from pipeline.contract import Flow, ModelRef, Node, Output
 from pipeline.errors import ConfigError
 from pipeline.training.adapter_config import VIRTUAL, Adapter, leaves_model
 from pipeline.training.config import Recipe, split_batch
+
+TEMPLATE_VERSION = 1
 
 
 def starting_model(recipe: Recipe, start_from: str | None, stage: str, flow: Flow) -> ModelRef:
@@ -34,3 +42,28 @@ def trained_model(adapter: Adapter, model: ModelRef, train: Node) -> ModelRef:
     if leaves_model(adapter):
         return ModelRef(weights=Output(train, "model"))
     return ModelRef(model.weights, (*model.adapters, Output(train, "adapter")))
+
+
+def with_chat_template(chosen: str, model: ModelRef, stage: str, flow: Flow) -> ModelRef:
+    """The model with a chat template from outside in its weights' folder; with `own` and `trl` the model as it is.
+
+    All models of the same weights get it: base and tuned are compared in the same words. ConfigError for a name that is
+    neither known nor a file.
+    """
+    if chosen in ("own", "trl"):
+        return model
+    try:
+        identity = {"chat_template": fingerprint(chosen)}
+        text = None if chosen in CHAT_TEMPLATES else template_of_file(Path(chosen))
+    except DataError as error:
+        raise ConfigError(str(error).replace("stages.sft.", f"stages.{stage}.")) from None
+    config = {"chosen": chosen, "text": text, "stage": stage, "trust_remote_code": flow.trust_remote_code}
+    inputs = {"weights": model.weights}
+    node = flow.add(
+        Node(f"{stage}/template", "sft.template", TEMPLATE_VERSION, config, identity=identity, inputs=inputs)
+    )
+    weights = Output(node, "model")
+    for name, known in flow.models.items():
+        if known.weights == model.weights:
+            flow.models[name] = replace(known, weights=weights)
+    return replace(model, weights=weights)

@@ -40,7 +40,7 @@ def load_rows(folder: Path, recipe: TrainConfig, without: Sequence[str]) -> Rows
     if len(rows) == 0:
         raise DataError("no training rows; check data.NAME.splits and the funnel of the filter stage")
     counted = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["splits"]["train"]
-    mean = counted["tokens"] / counted["rows"]
+    mean = counted["tokens"] / counted.get("packed_rows", counted["rows"])
     if recipe.validate_every is None:
         return Rows(rows, None, mean)
     if not (folder / "validation").exists():

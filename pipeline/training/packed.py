@@ -31,7 +31,8 @@ def collator(objective: str, packed: bool, tokenizer: Any, model: Any) -> Callab
 
 
 def packed_batch(rows: Sequence[dict[str, Any]], pad: int) -> Batch:
-    """Rows of several documents. Padding is one more document, without loss, so that no mask is needed."""
+    """Rows of several documents, with labels of their own or learned whole. Padding is one more document, without
+    loss, so that no mask is needed."""
     longest = max(len(row["input_ids"]) for row in rows)
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), IGNORED)
@@ -41,7 +42,7 @@ def packed_batch(rows: Sequence[dict[str, Any]], pad: int) -> Batch:
         spare = longest - len(tokens)
         ids[place, : len(tokens)] = tokens
         positions[place] = torch.cat([torch.arange(length) for length in [*row["lengths"], spare]])
-        labels[place, : len(tokens)] = tokens
+        labels[place, : len(tokens)] = torch.as_tensor(row.get("labels", row["input_ids"]), dtype=torch.long)
     return {
         "input_ids": ids,
         "position_ids": positions,

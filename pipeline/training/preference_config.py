@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from data_prep.tokens.config import PreferenceConfig
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
 from pipeline.training.config import Recipe, TrainConfig, split_batch
-from pipeline.training.flow import starting_model, trained_model
+from pipeline.training.flow import starting_model, trained_model, with_chat_template
 
 PREPARE_VERSION = 1
 REFERENCE_VERSION = 1
@@ -60,6 +60,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
     def extend(self, name: str, flow: Flow) -> None:
         """A `prepare` node, where needed a `reference` node, and a `train` node; the newest model is then this one."""
         model = starting_model(self, self.start_from, name, flow)
+        model = with_chat_template(self.chat_template, model, name, flow)
         chosen = flow.dataset_for_training(self.dataset, name)
         dataset = flow.trained_on[chosen] = flow.datasets[chosen]
         config = self._train_config(flow)
@@ -103,6 +104,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
 
     def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
         tokens = self.model_dump(mode="json", include=set(PreferenceConfig.model_fields))
+        tokens["chat_template"] = "trl" if self.chat_template == "trl" else "own"  # others are in the weights by now
         return Node(
             name=f"{name}/prepare",
             kind=self.prepared_by,

@@ -11,8 +11,9 @@ from test_masks_trl import template, tokenizer_of
 
 from data_prep.errors import DataError
 from data_prep.rows import write_rows
-from data_prep.tokens.choose import CHOSEN, choose_chat_template, fingerprint, shipped, take_chosen, training_variant
+from data_prep.tokens.choose import choose_chat_template, fingerprint, shipped, training_variant
 from data_prep.tokens.config import CHAT_TEMPLATES, TokensConfig
+from data_prep.tokens.masks import encode
 from data_prep.tokens.prepare import load_prepared, prepare
 from data_prep.tokens.template import render
 
@@ -39,8 +40,7 @@ def test_a_tokenizer_without_a_template_is_trained_with_a_shipped_one(name: str,
     tokenizer = bare(*CHAT_TEMPLATES[name])
     out = prepared(tmp_path, tokenizer, name)
     assert tokenizer.chat_template is None  # the caller's tokenizer stays
-    assert (out / CHOSEN).read_text("utf-8") == shipped(name)
-    take_chosen(tokenizer, out)
+    choose_chat_template(tokenizer, name)
     rendered = render(tokenizer, CHAT)
     answers = [rendered.text[start:end].strip() for start, end in rendered.supervised]
     assert [answer.startswith(said) for answer, said in zip(answers, ["Hello there", "Paris"], strict=True)] == [
@@ -68,8 +68,8 @@ def test_without_a_choice_the_error_says_how(tmp_path: Path) -> None:
         (
             bare(),
             "chatml",
-            "stages.sft.chat_template=chatml: the tokenizer has no <|im_start|>, <|im_end|>; choose llama2 or mistral "
-            "or zephyr, whose tokens it has, or add the tokens with a stage of kind tokenizer",
+            "stages.sft.chat_template=chatml: the tokenizer has no <|im_start|>, <|im_end|>; choose llama2 or mistral"
+            " or zephyr, whose tokens it has, or add the tokens with a stage of kind tokenizer",
         ),
         (bare(bos=None), "llama2", "the tokenizer has no beginning token (bos); choose zephyr, whose tokens it has"),
         (
@@ -91,10 +91,16 @@ def test_a_choice_that_cannot_be_is_named(tokenizer: Any, chosen: str, expected:
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
+def chatml_ids() -> list[int]:
+    tokenizer = bare("<|im_start|>", "<|im_end|>")
+    tokenizer.chat_template = CHATML
+    return encode(tokenizer, render(tokenizer, CHAT), 1000).input_ids
+
+
 def test_a_file_is_taken_and_its_content_counts(tmp_path: Path) -> None:
     (file := tmp_path / "mine.jinja").write_text(CHATML, encoding="utf-8")
     out = prepared(tmp_path, bare("<|im_start|>", "<|im_end|>"), str(file))
-    assert (out / CHOSEN).read_text("utf-8") == CHATML
+    assert load_prepared(out, "train")[0]["input_ids"] == chatml_ids()
     (moved := tmp_path / "moved.jinja").write_text(CHATML, encoding="utf-8")
     assert fingerprint(str(file)) == fingerprint(str(moved)) != fingerprint("chatml") == "chatml"
     moved.write_text(CHATML + " ", encoding="utf-8")
@@ -107,11 +113,10 @@ def test_trl_variants_are_found_by_the_original_and_by_themselves(name: str) -> 
 
 
 def test_a_rewriting_template_learns_every_answer_with_trls_variant(tmp_path: Path) -> None:
-    """Qwen3 drops earlier thinking blocks; the variant does not, and is not what the model is served with."""
+    """Qwen3 drops earlier thinking blocks; the variant does not."""
     with pytest.raises(DataError, match="rewrites assistant turn 1 once later messages follow"):
         prepared(tmp_path, tokenizer_of("qwen3"), "own")
     out = prepared(tmp_path, tokenizer_of("qwen3"), "trl")
-    assert not (out / CHOSEN).exists()
     row = load_prepared(out, "train")[0]
     theirs = tokenizer_of("qwen3").apply_chat_template(
         CHAT["messages"],

@@ -34,6 +34,7 @@ from pipeline.stages.pretrain.config import TRAIN_VERSION as PRETRAIN_TRAIN_VERS
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
 from pipeline.stages.tokenizer.config import EXTEND_VERSION
 from pipeline.stages.tokenizer.config import TRAIN_VERSION as TOKENIZER_VERSION
+from pipeline.training.flow import TEMPLATE_VERSION
 from pipeline.training.preference_config import PREPARE_VERSION as PREFERENCE_PREPARE_VERSION
 from pipeline.training.preference_config import REFERENCE_VERSION
 
@@ -71,11 +72,17 @@ SOURCES = {
         ],
     ),
     "pretrain.train": (PRETRAIN_TRAIN_VERSION, ["pipeline/stages/pretrain/train.py", "pipeline/training/*.py"]),
+    "sft.template": (
+        TEMPLATE_VERSION,
+        ["pipeline/stages/sft/template.py", "data_prep/tokens/choose.py", "data_prep/tokens/chat_templates/*.jinja"],
+    ),
     "sft.prepare": (
         PREPARE_VERSION,
         [
             "pipeline/stages/sft/prepare.py",
             *(f"data_prep/tokens/{name}.py" for name in ("arrow", "audit", "config", "masks", "prepare", "template")),
+            *(f"data_prep/tokens/{name}.py" for name in ("answer_spans", "choose", "marks", "probes", "typed")),
+            *(f"data_prep/tokens/{name}.py" for name in ("packed_rows", "packing")),
         ],
     ),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
@@ -127,9 +134,12 @@ SOURCES = {
 
 
 def code_hash(patterns: list[str]) -> str:
-    """Hash of the files' syntax trees without docstrings."""
+    """Hash of the files' syntax trees without docstrings; of other files, of their bytes."""
     digest = hashlib.sha256()
     for file in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
+        if file.suffix != ".py":
+            digest.update(file.read_bytes())
+            continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)

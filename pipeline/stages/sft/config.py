@@ -5,16 +5,14 @@ from typing import Literal
 from pydantic import Field
 
 from data_prep.config import MixturePart
-from data_prep.errors import DataError
-from data_prep.tokens.choose import fingerprint
 from data_prep.tokens.config import TokensConfig
+from data_prep.tokens.packed_rows import Packing
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
-from pipeline.errors import ConfigError
 from pipeline.stages.mix.config import MixConfig
 from pipeline.training.config import Recipe, TrainConfig
-from pipeline.training.flow import starting_model, trained_model
+from pipeline.training.flow import starting_model, trained_model, with_chat_template
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 TRAIN_VERSION = 1
 
 
@@ -34,6 +32,9 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
     """The data set to train on; without it, the only one with `role: train`. Several: a list takes all rows of each
     once, and names with weights (`{chat: 2, code: 1}`) share out the rows until the first data set is used up. A stage
     of kind mix can do more."""
+    packing: Packing = "none"
+    """best_fit: whole conversations share rows of max_length tokens, none sees another (arXiv 2404.10830): far fewer
+    padding tokens, and batch_size counts the shared rows. Validation rows stay apart. none: a conversation per row."""
     start_from: str | None = Field(default=None, alias="from")
     """The model to start from, by stage name; without it, the stage before (`base` at first)."""
     neftune_alpha: float | None = Field(default=None, gt=0)
@@ -44,22 +45,20 @@ class SftConfig(TokensConfig, Recipe, StageConfig):
         model = starting_model(self, self.start_from, name, flow)
         chosen = flow.dataset_for_training(_mixed(self.dataset, name, flow), name)
         dataset = flow.trained_on[chosen] = flow.datasets[chosen]
+        model = with_chat_template(self.chat_template, model, name, flow)
         prepare = flow.add(self._prepare_node(name, model, dataset, flow))
         train = flow.add(self._train_node(name, model, prepare, flow))
         flow.models[name] = trained_model(self.adapter, model, train)
 
     def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
         tokens = {field: self.model_dump(mode="json")[field] for field in TokensConfig.model_fields}
-        try:
-            template = fingerprint(self.chat_template)
-        except DataError as error:
-            raise ConfigError(str(error).replace("stages.sft.", f"stages.{name}.")) from None
+        tokens["chat_template"] = "trl" if self.chat_template == "trl" else "own"  # others are in the weights by now
         return Node(
             name=f"{name}/prepare",
             kind="sft.prepare",
             version=PREPARE_VERSION,
-            config={**tokens, "stage": name, "trust_remote_code": flow.trust_remote_code},
-            identity={**tokens, "chat_template": template},
+            config={**tokens, "packing": self.packing, "stage": name, "trust_remote_code": flow.trust_remote_code},
+            identity={**tokens, "packing": self.packing},
             inputs={"weights": model.weights, "dataset": dataset},
         )
 

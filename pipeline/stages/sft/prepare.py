@@ -7,9 +7,12 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.progress import Track
 from data_prep.tokens.config import TokensConfig
-from data_prep.tokens.prepare import prepare
+from data_prep.tokens.packed_rows import Packing
+from data_prep.tokens.prepare import PACKED, SUPERVISED, Form, prepare
 from pipeline.training.models import context_of_model, load_tokenizer
 from pipeline.training.vocabulary import refuse_small_embeddings
+
+FORMS: dict[Packing, Form] = {"none": SUPERVISED, "best_fit": PACKED}
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
@@ -20,6 +23,6 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     context = context_of_model(inputs["weights"])
     within = asked.model_copy(update={"max_length": min(asked.max_length, context or asked.max_length)})
     try:
-        return prepare(inputs["dataset"], tokenizer, out, within, track)
+        return prepare(inputs["dataset"], tokenizer, out, within, track, FORMS[config["packing"]])
     except DataError as error:  # data_prep names the keys of a stage called sft; this one may be called otherwise
         raise DataError(str(error).replace("stages.sft.", f"stages.{config['stage']}.")) from error

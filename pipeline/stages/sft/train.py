@@ -17,16 +17,17 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there is nothing to train on.
     """
+    from pipeline.training.batches import Batches
     from pipeline.training.loop import load_rows, sized, train_to_end
 
-    recipe = SftTrainConfig.model_validate(config)
-    rows = load_rows(inputs["rows"], recipe, without=["id"])
+    recipe, batches = SftTrainConfig.model_validate(config), Batches()
+    rows = batches.rows(load_rows(inputs["rows"], recipe, without=[]))
     recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "SFTTrainer":
-        return _trainer(recipe, inputs, rows.train, steps, checkpoints)
+        return batches.seat(_trainer(recipe, inputs, rows.train, steps, checkpoints))
 
-    return train_to_end(recipe, rows, inputs, out, track, make_trainer)
+    return train_to_end(recipe, rows, inputs, out, track, make_trainer, callbacks=[batches])
 
 
 def _trainer(
