@@ -128,7 +128,7 @@ def _render_pair(
         check_judged(row, SIDES)
         pair = [render_side(tokenizer, row, side, config) for side in SIDES]
     except BrokenRow as error:
-        refuse(row, "broken_pair", _broken(row, error), audit, config)
+        refuse(row, "broken_pair", broken_message(row, error), audit, config)
     except RowTemplateError as error:
         refuse(row, "template_error", str(error), audit, config)
     else:
@@ -143,7 +143,8 @@ def _render_pair(
     return None
 
 
-def _broken(row: Row, error: object) -> str:
+def broken_message(row: Row, error: object) -> str:
+    """The error line of a row that nothing can be preferred in."""
     return f"row {row.get('id')}: {error}; correct the row or set stages.sft.on_broken_pair=drop"
 
 
@@ -159,7 +160,7 @@ def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) ->
             f"row {row['id']}: chosen and rejected differ only after the first {config.max_length} tokens; raise "
             "stages.sft.max_length or set stages.sft.on_broken_pair=drop"
         )
-    return "broken_pair", _broken(row, "chosen and rejected are the same tokens, so there is nothing to prefer")
+    return "broken_pair", broken_message(row, "chosen and rejected are the same tokens, so there is nothing to prefer")
 
 
 def pair_features() -> Any:

@@ -8,9 +8,12 @@ from pipeline.contract import StageConfig
 from pipeline.stages.dpo.config import DpoConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.kto.config import KtoConfig
 from pipeline.stages.mix.config import MixConfig
+from pipeline.stages.orpo.config import OrpoConfig
 from pipeline.stages.pretrain.config import PretrainConfig
 from pipeline.stages.sft.config import SftConfig
+from pipeline.stages.simpo.config import SimpoConfig
 from pipeline.stages.tokenizer.config import TokenizerConfig
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -20,6 +23,9 @@ STAGES: dict[str, type[StageConfig]] = {
     "pretrain": PretrainConfig,
     "sft": SftConfig,
     "dpo": DpoConfig,
+    "kto": KtoConfig,
+    "orpo": OrpoConfig,
+    "simpo": SimpoConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -39,6 +45,11 @@ RUNNERS: dict[str, str] = {
     "dpo.prepare": "pipeline.stages.dpo.prepare",
     "dpo.reference": "pipeline.stages.dpo.reference",
     "dpo.train": "pipeline.stages.dpo.train",
+    "kto.prepare": "pipeline.stages.kto.prepare",
+    "kto.reference": "pipeline.stages.kto.reference",
+    "kto.train": "pipeline.stages.kto.train",
+    "orpo.train": "pipeline.stages.orpo.train",
+    "simpo.train": "pipeline.stages.simpo.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",

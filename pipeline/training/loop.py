@@ -63,8 +63,8 @@ def train_to_end(
 ) -> dict[str, float]:
     """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
 
-    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. `watch` makes another
-    callback for validation than the loss per token. StageFailed at a loss of nan.
+    Also `steps.jsonl`, and `validation.jsonl` by `watch`, or by the loss per token (`shifted`: of the next one).
+    StageFailed at a loss of nan.
     """
     from transformers import set_seed
 
@@ -79,13 +79,12 @@ def train_to_end(
     checkpoints.mkdir(exist_ok=True)
     resumed, first_step = _continued(checkpoints)
     trainer: Any = make_trainer(steps, checkpoints)
-    if trainer.is_world_process_zero():
-        for name in (STEPS, VALIDATION):
-            cut_back(checkpoints / name, first_step)
+    for name in (STEPS, VALIDATION) if trainer.is_world_process_zero() else ():
+        cut_back(checkpoints / name, first_step)
     watching: list[Any] = [*callbacks, StepLog(checkpoints, first_step, steps, track)]
     if rows.validation is not None and recipe.validate_every is not None:
-        measured = watch or partial(ValidationLoss, shifted=shifted)
-        watching.append(measured(trainer, rows.validation, recipe.validate_every, checkpoints))
+        watch = watch or partial(ValidationLoss, shifted=shifted)
+        watching.append(watch(trainer, rows.validation, recipe.validate_every, checkpoints))
     for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))

@@ -53,7 +53,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
         """Whether the loss of a row depends on the rows that share its device, so that accumulation changes it."""
         return False
 
-    def reference_identity(self) -> dict[str, Any]:
+    def reference_identity(self, seed: int) -> dict[str, Any]:
         """What of the objective decides the reference's log-probabilities."""
         return {}
 
@@ -124,7 +124,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
                 "dtype": config.dtype,
                 "attention": config.attention,
                 "adapter": (self.adapter.kind if plain else adapter),
-                **self.reference_identity(),
+                **self.reference_identity(config.seed),
             },
             inputs=inputs,
             ranks=True,
