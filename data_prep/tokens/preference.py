@@ -11,7 +11,7 @@ from data_prep.chats import ROLES, check_answers, check_prompt
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of, text_of
 from data_prep.templates import BrokenRow
-from data_prep.tokens.audit import Audit, find_problem
+from data_prep.tokens.audit import Audit, Problem, find_problem
 from data_prep.tokens.config import PreferenceConfig
 from data_prep.tokens.masks import Encoded, encode_batch
 from data_prep.tokens.prepare import Columns, Form, refuse
@@ -148,7 +148,7 @@ def broken_message(row: Row, error: object) -> str:
     return f"row {row.get('id')}: {error}; correct the row or set stages.sft.on_broken_pair=drop"
 
 
-def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) -> Any:
+def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) -> tuple[Problem, str] | None:
     """Why a pair cannot be trained on once it is tokens, with the error line; None when it can."""
     for side in encoded:
         if problem := find_problem(row, side, config.max_length):

@@ -9,6 +9,7 @@ from data_prep.errors import DataError
 from data_prep.progress import Track
 from data_prep.tokens.config import PreferenceConfig
 from data_prep.tokens.prepare import Form, prepare
+from pipeline.training.config import LoraAdapter
 from pipeline.training.models import context_of_model, load_tokenizer
 from pipeline.training.preference_config import PreferenceTrainConfig
 
@@ -53,6 +54,22 @@ def load_judged(inputs: Mapping[str, Path], recipe: PreferenceTrainConfig) -> "R
 
     validation = None if rows.validation is None else beside(rows.validation, "validation")
     return replace(rows, train=beside(rows.train, "train"), validation=validation)
+
+
+def starting_policy(
+    recipe: PreferenceTrainConfig, inputs: Mapping[str, Path], adapter: bool = True
+) -> tuple[Any, Any, Any]:
+    """Tokenizer, the policy that the stage starts from, and PEFT's configuration of the adapter that it trains.
+
+    Without the adapter the policy is the reference. Quantised weights keep it, because no trainer takes them bare; TRL
+    switches it off while it scores.
+    """
+    from pipeline.training.models import load_start, load_tokenizer, lora_config
+
+    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+    model = load_start(recipe, inputs)
+    wanted = isinstance(recipe.adapter, LoraAdapter) and (adapter or getattr(model, "is_quantized", False))
+    return tokenizer, model, lora_config(recipe.adapter, model) if wanted else None  # pyright: ignore
 
 
 def preference_arguments(recipe: PreferenceTrainConfig, steps: int, checkpoints: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from trl.experimental.orpo import ORPOTrainer
 
 from data_prep.tokens.masks import IGNORED
 from data_prep.tokens.preference import SIDES
-from pipeline.training.config import LoraAdapter
 from pipeline.training.pairs import Measured, pad_token, padded
 from pipeline.training.preference_config import PreferenceTrainConfig
 
@@ -56,18 +55,17 @@ def reference_free_trainer(
     """The trainer over our pairs: its constructor tokenises a placeholder, and then gets them."""
     from datasets import Dataset
 
-    from pipeline.training.models import load_start, load_tokenizer, lora_config
+    from pipeline.training.preference import starting_policy
 
-    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+    tokenizer, model, peft = starting_policy(recipe, inputs)
     arguments.padding_value = pad_token(tokenizer)
-    model = load_start(recipe, inputs)
     trainer = trainer_class(
         model=model,
         args=arguments,
         data_collator=two_sided_batches(tokenizer),
         train_dataset=Dataset.from_list([PLACEHOLDER]),
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None,
+        peft_config=peft,
     )
     trainer.train_dataset = rows
     return trainer

@@ -147,6 +147,7 @@ def test_kto_takes_a_pair_as_two_answers(tmp_path: Path) -> None:
     assert {answer["completion"] for answer in made} == {row[side] for row in rows for side in ("chosen", "rejected")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kto", "orpo", "simpo"])
 def test_a_resume_ends_like_the_whole(tmp_path: Path, kind: str) -> None:
     """The same training in one process: as it was, and continued from its own checkpoint."""

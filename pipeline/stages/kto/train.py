@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import Track
 from pipeline.stages.kto.config import KtoTrainConfig
-from pipeline.training.config import LoraAdapter
 
 if TYPE_CHECKING:
     from pipeline.training.answers import NeighbourRows
@@ -67,13 +66,10 @@ def kto_trainer(
     from trl import KTOConfig
 
     from pipeline.training.answers import AnswerTrainer, answer_batches
-    from pipeline.training.models import load_start, load_tokenizer, lora_config
-    from pipeline.training.preference import preference_arguments
+    from pipeline.training.preference import preference_arguments, starting_policy
 
-    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
-    model = load_start(recipe, inputs)
-    wanted = adapter and isinstance(recipe.adapter, LoraAdapter)
-    trainer = AnswerTrainer(
+    tokenizer, model, peft = starting_policy(recipe, inputs, adapter)
+    trainer: Any = AnswerTrainer(
         model=model,
         args=KTOConfig(
             **preference_arguments(recipe, steps, checkpoints),
@@ -88,7 +84,7 @@ def kto_trainer(
         data_collator=answer_batches(tokenizer),
         train_dataset=rows.rows,
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.adapter, model) if wanted else None,  # pyright: ignore[reportArgumentType]
+        peft_config=peft,
     )
     trainer.train_dataset = rows
     return trainer
