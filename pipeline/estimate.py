@@ -31,8 +31,14 @@ NEW_TOKEN = 3
 """A generated token costs as much as so many scored ones: decoding is bound by memory."""
 USUAL_ROW = 256
 """Tokens of a row while nothing better is known."""
-TRAINING = ("pretrain.train", "sft.train")
+PAIRED = ("dpo.train", "orpo.train", "simpo.train")
+"""The kinds whose rows are two sequences each."""
+TRAINING = ("pretrain.train", "sft.train", *PAIRED, "kto.train")
 """The kinds of nodes that train on ranks."""
+REFERENCES = ("dpo.reference", "kto.reference")
+"""The kinds that score all prepared rows once."""
+REFERENCE_ROWS = 8
+"""Rows that a reference scores at once."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -68,7 +74,7 @@ def estimate(plan: Plan) -> list[Cost]:
         if step.state == "cached":
             costs.append(Cost(None, 0.0))
             continue
-        if speed is None and step.node.kind in (*TRAINING, "evaluate.predict"):
+        if speed is None and step.node.kind in (*TRAINING, *REFERENCES, "evaluate.predict"):
             speed = machine_flops()
         costs.append(_cost(step, plan, facts, speed or 1.0))
     return costs
@@ -79,11 +85,13 @@ def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cos
     kind, config = step.node.kind, step.node.config
     if kind in TRAINING and facts is not None:
         return _training(step, plan, facts, flops)
+    if kind in REFERENCES and facts is not None:
+        return _reference(step, plan, facts, flops)
     if kind == "evaluate.predict" and facts is not None:
         return _prediction(plan, facts, config, flops)
     if kind == "model" and facts is not None:
         return Cost(PROCESS_BYTES + 2 * 4 * facts.parameters, 5 + facts.parameters * 1.1e-7)
-    if kind == "model" or (kind in (*TRAINING, "evaluate.predict") and facts is None):
+    if kind == "model" or (kind in (*TRAINING, *REFERENCES, "evaluate.predict") and facts is None):
         return Cost(None, None)
     return Cost(PROCESS_BYTES if kind.endswith(".prepare") else 300e6, 3.0)
 
@@ -91,22 +99,37 @@ def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cos
 def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     """Steps × global batch × tokens of a row, at 6 (full) or 4 (adapter: no weight gradients) operations."""
     config = step.node.config
-    row = _row_tokens(step, plan) or USUAL_ROW
+    sides = 2 if step.node.kind in PAIRED else 1
+    row = (_row_tokens(step, plan) or USUAL_ROW * sides) / sides
     steps = config["max_steps"] or 100
     full = config["adapter"]["kind"] == "none"
     share = max(1, config["batch_size"] // plan.config.launch.processes)
-    micro = min(config["micro_batch_size"] or share, share)
+    micro = min(config["micro_batch_size"] or share, share) * sides
     trained = facts.parameters if full else _lora_parameters(facts, config["adapter"]["r"])
     width = 4 if full else BYTES[config["dtype"]]
     states = trained * (4 + 8 + (0 if full else 4))
     logits = LOGIT_COPIES * 4 * micro * row * facts.vocab_size
     memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width) + logits
-    operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row
+    operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row * sides
     return Cost(
         memory,
         _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan)
         or operations / (flops * TRAINING_EFFICIENCY),
     )
+
+
+def _reference(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
+    """All prepared rows forward once; of KTO's, each answer under its neighbour's prompt as well."""
+    done = plan.artifacts[step.node.inputs["rows"].node.name].done_file
+    known = read_json(done)["metrics"] if done.exists() else {}
+    sides = 2 if step.node.kind == "dpo.reference" else 1
+    row = (_row_tokens(step, plan) or USUAL_ROW * sides) / sides
+    tokens = known.get("tokens") or 1000 * USUAL_ROW * sides
+    width = BYTES[step.node.config["dtype"]]
+    memory = PROCESS_BYTES + facts.parameters * width + 2 * 4 * REFERENCE_ROWS * sides * row * facts.vocab_size
+    memory += activation_bytes(facts, REFERENCE_ROWS * sides, row, width) / facts.layers
+    passes = 2 if step.node.kind == "kto.reference" else 1
+    return Cost(memory, passes * 2 * facts.parameters * tokens / (flops * SCORING_EFFICIENCY) + 5)
 
 
 def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops: float) -> Cost:

@@ -12,7 +12,7 @@ from data_prep.chats import ROLES, check_answers, check_prompt
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of, text_of
 from data_prep.templates import BrokenRow
-from data_prep.tokens.audit import Audit, find_problem
+from data_prep.tokens.audit import Audit, Problem, find_problem
 from data_prep.tokens.config import PreferenceConfig
 from data_prep.tokens.masks import Encoded, encode_batch
 from data_prep.tokens.prepare import Columns, Form, refuse
@@ -129,7 +129,7 @@ def _render_pair(
         check_judged(row, SIDES)
         pair = [render_side(tokenizer, row, side, config) for side in SIDES]
     except BrokenRow as error:
-        refuse(row, "broken_pair", _broken(row, error), audit, config)
+        refuse(row, "broken_pair", broken_message(row, error), audit, config)
     except RowTemplateError as error:
         refuse(row, "template_error", str(error), audit, config)
     else:
@@ -144,11 +144,12 @@ def _render_pair(
     return None
 
 
-def _broken(row: Row, error: object) -> str:
+def broken_message(row: Row, error: object) -> str:
+    """The error line of a row that nothing can be preferred in."""
     return f"row {row.get('id')}: {error}; correct the row or set stages.sft.on_broken_pair=drop"
 
 
-def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) -> Any:
+def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) -> tuple[Problem, str] | None:
     """Why a pair cannot be trained on once it is tokens, with the error line; None when it can."""
     for side in encoded:
         if problem := find_problem(row, side, config.max_length):
@@ -160,7 +161,7 @@ def _pair_problem(row: Row, encoded: list[Encoded], config: PreferenceConfig) ->
             f"row {row['id']}: chosen and rejected differ only after the first {config.max_length} tokens; raise "
             "stages.sft.max_length or set stages.sft.on_broken_pair=drop"
         )
-    return "broken_pair", _broken(row, "chosen and rejected are the same tokens, so there is nothing to prefer")
+    return "broken_pair", broken_message(row, "chosen and rejected are the same tokens, so there is nothing to prefer")
 
 
 def pair_features() -> Any:

@@ -9,10 +9,13 @@ from pipeline.stages.dpo.config import DpoConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
 from pipeline.stages.export.config import ExportConfig
 from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.kto.config import KtoConfig
 from pipeline.stages.merge.config import MergeConfig
 from pipeline.stages.mix.config import MixConfig
+from pipeline.stages.orpo.config import OrpoConfig
 from pipeline.stages.pretrain.config import PretrainConfig
 from pipeline.stages.sft.config import SftConfig
+from pipeline.stages.simpo.config import SimpoConfig
 from pipeline.stages.tokenizer.config import TokenizerConfig
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -24,6 +27,9 @@ STAGES: dict[str, type[StageConfig]] = {
     "dpo": DpoConfig,
     "merge": MergeConfig,
     "export": ExportConfig,
+    "kto": KtoConfig,
+    "orpo": OrpoConfig,
+    "simpo": SimpoConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -46,6 +52,11 @@ RUNNERS: dict[str, str] = {
     "dpo.train": "pipeline.stages.dpo.train",
     "merge": "pipeline.stages.merge.run",
     "export": "pipeline.stages.export.run",
+    "kto.prepare": "pipeline.stages.kto.prepare",
+    "kto.reference": "pipeline.stages.kto.reference",
+    "kto.train": "pipeline.stages.kto.train",
+    "orpo.train": "pipeline.stages.orpo.train",
+    "simpo.train": "pipeline.stages.simpo.train",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
     "evaluate.general": "pipeline.stages.evaluate.general",
     "evaluate.baseline": "pipeline.stages.evaluate.baseline",

@@ -77,8 +77,7 @@ def train_to_end(
 ) -> dict[str, float]:
     """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
 
-    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. `watch` makes another
-    callback for validation than the loss per token. StageFailed at a loss of nan.
+    Also `steps.jsonl`, `validation.jsonl` by `watch` or the loss per token (`shifted`: the next). StageFailed at nan.
     """
     from transformers import set_seed
 

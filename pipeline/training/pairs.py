@@ -1,7 +1,7 @@
 """Prepared pairs in the hands of TRL's DPOTrainer, which has no switch that leaves rows as they are."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,15 +17,17 @@ COLUMNS = [f"{side}_{part}" for side in SIDES for part in ("input_ids", "labels"
 
 Batch = dict[str, Tensor]
 Rows = Sequence[dict[str, Any]]
+Measured = dict[str, tuple[float, int]]
+"""Name → mean, and over how many rows."""
 
 
 class PairDpoTrainer(DPOTrainer):
     """TRL's trainer on rows that are tokens and have their reference's log-probabilities beside them."""
 
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
-    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+    def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -36,14 +38,14 @@ class PairDpoTrainer(DPOTrainer):
         inputs: Any = self._prepare_inputs(self.data_collator(list(rows)))
         return list(self.compute_ref_log_probs(self.model, inputs))
 
-    def measured(self, rows: Rows) -> dict[str, float]:
-        """Loss, rewards and accuracy of rows: means over them, on this rank alone. The model is in evaluation mode."""
+    def measured(self, rows: Rows) -> Measured:
+        """Loss, rewards and accuracy of rows, on this rank alone. The model is in evaluation mode."""
         inputs: Any = self._prepare_inputs(self.data_collator(list(rows)))
         with self.compute_loss_context_manager():
-            loss = self.compute_loss(self.model, inputs)
-        metrics = {name: values[-1] for name, values in self._metrics["eval"].items()}
+            loss = float(self.compute_loss(cast(Any, self.model), inputs))
+        told = {name: values[-1] for name, values in self._metrics["eval"].items()} | {"loss": loss}
         self._metrics["eval"].clear()
-        return {"loss": float(loss), **metrics}
+        return {name: (value, len(rows)) for name, value in told.items()}
 
 
 def pair_batches(tokenizer: Any) -> Callable[[Rows], Batch]:

@@ -55,6 +55,23 @@ def load_judged(inputs: Mapping[str, Path], recipe: PreferenceTrainConfig) -> "R
     return replace(rows, train=beside(rows.train, "train"), validation=validation)
 
 
+def starting_policy(
+    recipe: PreferenceTrainConfig, inputs: Mapping[str, Path], adapter: bool = True
+) -> tuple[Any, Any, Any]:
+    """Tokenizer, the policy that the stage starts from, and PEFT's configuration of the adapter that it trains.
+
+    Without the adapter the policy is the reference. Quantised weights keep it, because no trainer takes them bare; TRL
+    switches it off while it scores.
+    """
+    from pipeline.training.adapters import adapter_config
+    from pipeline.training.models import load_start, load_tokenizer
+
+    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+    model = load_start(recipe, inputs)
+    wanted = adapter or getattr(model, "is_quantized", False)
+    return tokenizer, model, adapter_config(recipe, model, inputs["weights"]) if wanted else None
+
+
 def preference_arguments(recipe: PreferenceTrainConfig, steps: int, checkpoints: Path) -> dict[str, Any]:
     """What TRL's preference trainers are given.
 

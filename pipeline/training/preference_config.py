@@ -42,8 +42,11 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
 
     @model_validator(mode="after")
     def _recipe_goes_together(self) -> "PreferenceStage":
-        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must be below max_steps {self.max_steps}")
+        if self.batch_tokens is not None:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens}: losses of judged answers are means over answers, however long; "
+                "use batch_size"
+            )
         adapter_dropout = getattr(self.adapter, "dropout", 0.0)
         if adapter_dropout and not self.dropout:
             raise ValueError(f"adapter.dropout {adapter_dropout} has no effect without dropout=true; set it, or 0")
@@ -53,7 +56,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
         """Whether the loss of a row depends on the rows that share its device, so that accumulation changes it."""
         return False
 
-    def reference_identity(self) -> dict[str, Any]:
+    def reference_identity(self, seed: int) -> dict[str, Any]:
         """What of the objective decides the reference's log-probabilities."""
         return {}
 
@@ -85,8 +88,6 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
         """The rows that meet on a device, where the loss depends on them."""
         if not self.reads_whole_batch():
             return {}
-        if self.batch_tokens is not None:
-            return {"processes": flow.processes, "micro_batch_size": self.micro_batch_size}
         return {"per_device": split_batch(self.batch_size, self.micro_batch_size, flow.processes)[0]}
 
     def _train_config(self, flow: Flow) -> PreferenceTrainConfig:
@@ -127,7 +128,7 @@ class PreferenceStage(PreferenceConfig, Recipe, StageConfig):
                 "dtype": config.dtype,
                 "attention": config.attention,
                 "adapter": (self.adapter.kind if plain else adapter),
-                **self.reference_identity(),
+                **self.reference_identity(config.seed),
             },
             inputs=inputs,
             ranks=True,

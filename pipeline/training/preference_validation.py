@@ -36,11 +36,14 @@ class PreferenceValidation(Validation):
                 batch = [self._rows[place] for place in mine[start : start + size]]
                 found = trainer.measured(batch)
                 for place, name in enumerate(WATCHED):
-                    if name in found:
-                        sums[place] += torch.tensor([found[name] * len(batch), len(batch)])
+                    mean, rows = found.get(name, (0.0, 0))
+                    sums[place] += torch.tensor([mean * rows, rows])
         trainer.model.train()
         total = accelerator.reduce(sums.to(accelerator.device), reduction="sum").cpu()
-        return {name: float(value / rows) for name, (value, rows) in zip(WATCHED, total, strict=True) if rows > 0}
+        means = {name: float(value / rows) for name, (value, rows) in zip(WATCHED, total, strict=True) if rows > 0}
+        if {"rewards/chosen", "rewards/rejected"} <= set(means):
+            means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
+        return means
 
 
 @contextmanager

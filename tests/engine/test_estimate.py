@@ -34,6 +34,18 @@ def test_accumulation_needs_less_memory(tmp_path: Path) -> None:
     assert whole is not None and parts is not None and parts < whole
 
 
+@pytest.mark.parametrize("kind", ["dpo", "kto", "orpo", "simpo"])
+def test_preference_stages_have_an_estimate(tmp_path: Path, kind: str) -> None:
+    stage = f"stages.{kind}={{kind: {kind}, dataset: sample, max_steps: 10, batch_size: %d}}"
+    small, large = (costs(tmp_path, f"run=[{kind}]", stage % size) for size in (4, 32))
+    for name, cost in large.items():
+        assert cost.memory and cost.seconds, name
+    before, after = small[f"{kind}/train"], large[f"{kind}/train"]
+    assert before.memory and after.memory and after.memory > before.memory
+    assert before.seconds and after.seconds and after.seconds > before.seconds
+    assert (f"{kind}/reference" in large) == (kind in ("dpo", "kto"))
+
+
 @pytest.mark.end_to_end
 def test_cached_stages_cost_nothing(smoke: Finished) -> None:
     assert {cost.seconds for cost in costs(smoke.outputs).values()} == {0.0}

@@ -122,7 +122,7 @@ def plain_trl(run: Finished, file: Path, out: Path, **arguments: Any) -> list[fl
         ),
         processing_class=tokenizer,
         peft_config=LoraConfig(
-            r=16, lora_alpha=32.0, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+            r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
         ),
     )
     trainer.train()
@@ -161,12 +161,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory, judged: Path) -> Finished:
             },
         ),
         ({"loss": "ipo", "length_alpha": 0.5}, {"loss_type": "ipo", "ld_alpha": 0.5}),
-        ({"loss": "aot", "weighting": False}, {"loss_type": "aot"}),
-        (
+        pytest.param({"loss": "aot", "weighting": False}, {"loss_type": "aot"}, marks=pytest.mark.slow),
+        pytest.param(
             {"loss": "sigmoid", "weighting": True, "divergence": "alpha_divergence", "divergence_alpha": 0.7},
             {"use_weighting": True, "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
+            marks=pytest.mark.slow,
         ),
-        ({"loss": "discopop", "discopop_tau": 0.1}, {"loss_type": "discopop", "discopop_tau": 0.1}),
+        pytest.param(
+            {"loss": "discopop", "discopop_tau": 0.1},
+            {"loss_type": "discopop", "discopop_tau": 0.1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_losses_equal_a_plain_trl_trainer(

@@ -26,12 +26,15 @@ from pipeline.stages.evaluate.config import (
 )
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
+from pipeline.stages.kto.config import TRAIN_VERSION as KTO_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
 from pipeline.stages.model.config import START_VERSION
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
+from pipeline.stages.orpo.config import TRAIN_VERSION as ORPO_VERSION
 from pipeline.stages.pretrain.config import PREPARE_VERSION as PRETRAIN_PREPARE_VERSION
 from pipeline.stages.pretrain.config import TRAIN_VERSION as PRETRAIN_TRAIN_VERSION
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
+from pipeline.stages.simpo.config import TRAIN_VERSION as SIMPO_VERSION
 from pipeline.stages.tokenizer.config import EXTEND_VERSION
 from pipeline.stages.tokenizer.config import TRAIN_VERSION as TOKENIZER_VERSION
 from pipeline.training.flow import TEMPLATE_VERSION
@@ -95,6 +98,20 @@ SOURCES = {
         ],
     ),
     "dpo.train": (DPO_VERSION, ["pipeline/stages/dpo/train.py", "pipeline/training/*.py"]),
+    "kto.prepare": (
+        PREFERENCE_PREPARE_VERSION,
+        ["pipeline/stages/kto/prepare.py", "data_prep/tokens/answers.py", *JUDGED],
+    ),
+    "kto.reference": (
+        REFERENCE_VERSION,
+        [
+            *(f"pipeline/stages/kto/{name}.py" for name in ("reference", "train")),
+            *(f"pipeline/training/{name}.py" for name in ("answers", "preference_reference", "models")),
+        ],
+    ),
+    "kto.train": (KTO_VERSION, ["pipeline/stages/kto/train.py", "pipeline/training/*.py"]),
+    "orpo.train": (ORPO_VERSION, ["pipeline/stages/orpo/train.py", "pipeline/training/*.py"]),
+    "simpo.train": (SIMPO_VERSION, ["pipeline/stages/simpo/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
         PREDICT_VERSION,
         [

@@ -110,11 +110,11 @@ class DpoConfig(DpoFields, PreferenceStage):
         """aot sorts the pairs of a device, sft averages over its tokens."""
         return any(loss in (*SORTED, "sft") for loss in losses_of(self))
 
-    def reference_identity(self) -> dict[str, Any]:
+    def reference_identity(self, seed: int) -> dict[str, Any]:
         """The tokens' weights."""
         return {"length_alpha": self.length_alpha}
 
 
 def losses_of(config: DpoFields) -> dict[str, float]:
     """Loss → weight."""
-    return {config.loss: 1.0} if isinstance(config.loss, str) else dict(config.loss)
+    return {config.loss: 1.0} if isinstance(config.loss, str) else {**config.loss}

@@ -12,7 +12,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     """Memory-mapped `train/` and `validation/` with ref_chosen_logps and ref_rejected_logps, row by row as prepared."""
     from datasets import load_from_disk
 
-    from pipeline.stages.dpo.train import policy_before_training
+    from pipeline.stages.dpo.train import dpo_trainer
     from pipeline.training.pairs import LOGPS
     from pipeline.training.preference_reference import save_reference
 
@@ -22,6 +22,6 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     for split in ("train", "validation"):
         if (inputs["rows"] / split).exists():
             rows: Any = load_from_disk(str(inputs["rows"] / split)).remove_columns("id")
-            policy = policy or policy_before_training(recipe, inputs, rows, out / "checkpoints")
+            policy = policy or dpo_trainer(recipe, inputs, rows, 1, out / "checkpoints", adapter=False)
             metrics |= save_reference(policy, rows, LOGPS, out, split, track)
     return metrics

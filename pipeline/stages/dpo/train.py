@@ -18,53 +18,35 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there are fewer pairs than a batch holds.
     """
-    from pipeline.training.loop import sized
     from pipeline.training.preference import load_judged, train_preference
 
     recipe = DpoTrainConfig.model_validate(config)
     rows = load_judged(inputs, recipe)
-    recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "PairDpoTrainer":
-        return _trainer(recipe, inputs, rows.train, steps, checkpoints)
+        return dpo_trainer(recipe, inputs, rows.train, steps, checkpoints, adapter=True)
 
     return train_preference(recipe, rows, inputs, out, track, make_trainer)
 
 
-def _trainer(
-    recipe: DpoTrainConfig, inputs: Mapping[str, Path], rows: "Dataset", steps: int, checkpoints: Path
+def dpo_trainer(
+    recipe: DpoTrainConfig, inputs: Mapping[str, Path], rows: "Dataset", steps: int, checkpoints: Path, adapter: bool
 ) -> "PairDpoTrainer":
-    """TRL's trainer over our rows and our reference: it neither tokenises nor computes log-probabilities of its own."""
-    from pipeline.training.adapters import adapter_config
-    from pipeline.training.models import load_start, load_tokenizer
-    from pipeline.training.pairs import PairDpoTrainer, pair_batches
+    """TRL's trainer over our rows: it neither tokenises nor computes a reference of its own.
 
-    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
-    model = load_start(recipe, inputs)
+    Without the adapter that it would train, what it scores by is the reference.
+    """
+    from pipeline.training.pairs import PairDpoTrainer, pair_batches
+    from pipeline.training.preference import starting_policy
+
+    tokenizer, model, peft = starting_policy(recipe, inputs, adapter)
     return PairDpoTrainer(
         model=model,
         args=_arguments(recipe, steps, checkpoints),
         data_collator=pair_batches(tokenizer),
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=adapter_config(recipe, model, inputs["weights"]),
-    )
-
-
-def policy_before_training(
-    recipe: DpoTrainConfig, inputs: Mapping[str, Path], rows: "Dataset", checkpoints: Path
-) -> "PairDpoTrainer":
-    """The trainer without the adapter that it would train: what it then scores by is the reference."""
-    from pipeline.training.models import load_start, load_tokenizer
-    from pipeline.training.pairs import PairDpoTrainer, pair_batches
-
-    tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
-    return PairDpoTrainer(
-        model=load_start(recipe, inputs),
-        args=_arguments(recipe, 1, checkpoints),
-        data_collator=pair_batches(tokenizer),
-        train_dataset=rows,
-        processing_class=tokenizer,
+        peft_config=peft,
     )
 
 

@@ -1,0 +1,1 @@
+"""Kahneman–Tversky optimization: `prepare` (judged answers as tokens, CPU), `reference` and `train`."""

@@ -1,0 +1,1 @@
+"""Odds ratio preference optimization: the pairs of `dpo.prepare`, no reference, and `train`."""

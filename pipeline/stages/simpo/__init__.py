@@ -1,0 +1,1 @@
+"""Simple preference optimization: the pairs of `dpo.prepare`, no reference, and `train`."""
