@@ -116,6 +116,8 @@ def _quantised(model: "PreTrainedModel | None", config: TrainConfig, inputs: Map
             bnb_4bit_use_double_quant=adapter.double_quantization,
             bnb_4bit_compute_dtype=dtype,
         )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # shards are cut from one number format
+        form.bnb_4bit_quant_storage = dtype
     more: dict[str, Any] = {"quantization_config": form}
     if torch.cuda.is_available():  # each rank on its own GPU, before Accelerate has chosen one
         more["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
