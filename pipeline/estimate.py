@@ -1,9 +1,8 @@
 """What a plan will cost: memory and time per node, before anything runs. Rough, and said so; the report compares.
 
-Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198,
-without sequence parallelism). Time counts multiply-adds (Kaplan et al. 2020, arXiv 2001.08361: 2 per weight and token
-forward, 4 backward) at the speed of this machine's matrix product, or at the tokens per second that the same kind of
-node reached here before.
+Memory is the model of `pipeline.training.memory`, per rank. Time counts multiply-adds (Kaplan et al. 2020, arXiv
+2001.08361: 2 per weight and token forward, 4 backward) at the speed of this machine's matrix product, or at the tokens
+per second that the same kind of node reached here before.
 """
 
 import time
@@ -20,11 +19,11 @@ from pipeline.artifacts import read_json
 from pipeline.console import duration, table
 from pipeline.model_facts import ModelFacts, facts_of, facts_of_scratch
 from pipeline.plan import Plan, Step, artifact_root
+from pipeline.training.config import TrainConfig, leaves_model, sequences_of
+from pipeline.training.memory import BYTES, training_memory
 
 PROCESS_BYTES = 900e6
 """Python with torch, transformers and TRL imported."""
-LOGIT_COPIES = 6
-"""Float32 tensors of the logits' size alive at once in the loss: logits, log-probabilities, entropy, gradients."""
 TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.45, 0.7
 """Share of the bare matrix product's speed that a small model reaches (measured with SmolLM2-135M on two cores)."""
 NEW_TOKEN = 3
@@ -33,7 +32,6 @@ USUAL_ROW = 256
 """Tokens of a row while nothing better is known."""
 TRAINING = ("pretrain.train", "sft.train")
 """The kinds of nodes that train on ranks."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -93,15 +91,14 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     config = step.node.config
     row = _row_tokens(step, plan) or USUAL_ROW
     steps = config["max_steps"] or 100
-    full = config["adapter"]["kind"] == "none"
-    share = max(1, config["batch_size"] // plan.config.launch.processes)
-    micro = min(config["micro_batch_size"] or share, share)
-    trained = facts.parameters if full else _lora_parameters(facts, config["adapter"]["r"])
-    width = 4 if full else BYTES[config["dtype"]]
-    states = trained * (4 + 8 + (0 if full else 4))
-    logits = LOGIT_COPIES * 4 * micro * row * facts.vocab_size
-    memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width) + logits
-    operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row
+    recipe = TrainConfig.model_validate({name: config[name] for name in TrainConfig.model_fields})
+    batch = sequences_of(recipe, row)
+    launch = plan.config.launch
+    share = max(1, batch // launch.processes)
+    micro = min(recipe.micro_batch_size or share, share)
+    full = leaves_model(recipe.adapter)
+    memory = PROCESS_BYTES + training_memory(recipe, facts, micro, row, launch.kind, launch.processes).total
+    operations = (6 if full else 4) * facts.parameters * steps * batch * row
     return Cost(
         memory,
         _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan)
@@ -119,20 +116,9 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
         scored += rows * USUAL_ROW
         generated += rows * config["generation"]["max_new_tokens"]
     width = BYTES[config["dtype"]]
-    memory = PROCESS_BYTES + facts.parameters * width + activation_bytes(facts, 8, USUAL_ROW, width) / facts.layers
+    memory = PROCESS_BYTES + facts.parameters * width + 8 * USUAL_ROW * facts.hidden_size * 34 * width / 2
     memory += 2 * 8 * USUAL_ROW * facts.vocab_size * 4
     return Cost(memory, 2 * facts.parameters * (scored + NEW_TOKEN * generated) / (flops * SCORING_EFFICIENCY) + 5)
-
-
-def activation_bytes(facts: ModelFacts, sequences: int, tokens: float, width: int) -> float:
-    """Activations kept for the backward pass of one step: s·b·h·L·(34 + 5·a·s/h) bytes at 16 bit."""
-    per_layer = tokens * sequences * facts.hidden_size * (34 + 5 * facts.heads * tokens / facts.hidden_size)
-    return per_layer * facts.layers * width / 2
-
-
-def _lora_parameters(facts: ModelFacts, rank: int) -> int:
-    """Adapters on all linear layers of a Llama-like block: about 18 hidden sizes of in- and outputs per layer."""
-    return 18 * facts.hidden_size * rank * facts.layers
 
 
 def machine_flops() -> float:

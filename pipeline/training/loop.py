@@ -80,6 +80,7 @@ def train_to_end(
     from transformers import set_seed
 
     from pipeline.training.optimizer import follow_recipe
+    from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_first_adapter, save_trained
     from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
     from pipeline.training.validation import BEST, return_to_best
@@ -97,15 +98,18 @@ def train_to_end(
             cut_back(checkpoints / name, first_step)
     trainer.accelerator.wait_for_everyone()
     log = StepLog(checkpoints, first_step, steps, track)
-    for callback in (*callbacks, log, *_watching(trainer, recipe, rows, checkpoints, shifted)):
+    preflight = Preflight(trainer, recipe, checkpoints)
+    first = [preflight] if recipe.preflight else []
+    for callback in (*first, *callbacks, log, *_watching(trainer, recipe, rows, checkpoints, shifted)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
+    seconds -= preflight.metrics.get("preflight_seconds", 0.0)
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
         return_to_best(trainer, checkpoints / BEST)
     save_trained(trainer, recipe, inputs, out)
     done = read_log(checkpoints / STEPS)
     tokens = rows.mean_tokens * recipe.batch_size * (len(done) - first_step)
-    return _metrics(trainer, done, tokens, seconds)
+    return {**_metrics(trainer, done, tokens, seconds), **preflight.metrics}
 
 
 def _watching(

@@ -136,5 +136,5 @@ def _keep_format(model: "PreTrainedModel") -> "PreTrainedModel":
     """On CPU, a validation must not turn weights into bitsandbytes' bfloat16 kernel format: training went on in it."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # pyright: ignore
     return model

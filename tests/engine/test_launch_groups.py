@@ -96,3 +96,12 @@ def test_the_launch_is_no_part_of_a_fingerprint(tmp_path: Path, kind: str) -> No
         return [step.node.fingerprint for step in make_plan(gate(*overrides, f"outputs={tmp_path}")).steps]
 
     assert prints(f"launch={kind}", "launch.processes=4") == prints()
+
+
+@pytest.mark.parametrize("launch", ["fsdp2", "deepspeed_zero3", "ddp"])
+def test_the_gpu_sized_variants_compose(launch: str) -> None:
+    """`experiment=qlora_llama` on an 8B model, as docs/adapters.md gives it: gated; its weights need the hub."""
+    overrides = ["+experiment=qlora_llama", "model=llama3_1_8b", f"launch={launch}", "launch.processes=8"]
+    config = validate(RunConfig, compose([*overrides, "stages.sft.batch_size=64", "stages.sft.micro_batch_size=2"]))
+    assert config.launch.processes == 8 and config.model.dtype == "bfloat16"
+    assert config.run == ["filter", "sft", "merge", "evaluate"]

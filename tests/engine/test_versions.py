@@ -16,8 +16,10 @@ import pytest
 from pipeline.plan import DATA_VERSION
 from pipeline.stages import RUNNERS
 from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PREDICT_VERSION
+from pipeline.stages.export.config import VERSION as EXPORT_VERSION
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
+from pipeline.stages.merge.config import VERSION as MERGE_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
 from pipeline.stages.model.config import START_VERSION
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
@@ -64,11 +66,16 @@ SOURCES = {
         ],
     ),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
+    "merge": (MERGE_VERSION, ["pipeline/stages/merge/run.py", "pipeline/training/merging.py", "eval/adapters.py"]),
+    "export": (
+        EXPORT_VERSION,
+        ["pipeline/stages/export/*.py", "pipeline/training/merging.py", "eval/adapters.py"],
+    ),
     "evaluate.predict": (
         PREDICT_VERSION,
         [
             "pipeline/stages/evaluate/predict.py",
-            *(f"eval/{name}.py" for name in ("loading", "samples", "generation", "predictions", "predict")),
+            *(f"eval/{name}.py" for name in ("adapters", "loading", "samples", "generation", "predictions", "predict")),
             "eval/measures/*.py",
             "data_prep/tokens/template.py",
         ],
