@@ -145,7 +145,8 @@ def test_documented_commands_pass_the_gate(command: tuple[str, ...], user_folder
 
 def stand_in(command: tuple[str, ...], model: Path) -> list[str]:
     """A documented command with a tiny model, few steps and no GPU."""
-    kept = [part for part in command[3:] if not part.startswith(("model=", "launch=ddp", "launch=fsdp2", "launch.processes=8"))]
+    gpus = ("model=", "launch=ddp", "launch=fsdp2", "launch.processes=8")
+    kept = [part for part in command[3:] if not part.startswith(gpus)]
     if "+experiment=smoke" in command:
         return [*kept, *SMALL]
     data = [] if any(part.startswith("data=") for part in kept) else ["data=my.jsonl"]

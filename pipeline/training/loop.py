@@ -92,13 +92,8 @@ def train_to_end(
     trainer: Any = make_trainer(steps, checkpoints)
     _set_up(trainer, recipe, checkpoints, first_step)
     preflight = Preflight(trainer, recipe, checkpoints)
-    log = StepLog(checkpoints, first_step, steps, track)
-    for callback in (
-        *[preflight] * recipe.preflight,
-        *callbacks,
-        log,
-        *_watching(trainer, recipe, rows, checkpoints, shifted),
-    ):
+    first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
+    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, shifted)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
     seconds -= preflight.metrics.get("preflight_seconds", 0.0)
