@@ -5,8 +5,10 @@ The gate answers a typo with the nearest valid name before anything heavy is imp
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field, SerializeAsAny, model_validator
 
 from data_prep.config import DatasetConfig
@@ -24,21 +26,44 @@ LATEST = "latest"
 class LaunchConfig(StrictModel):
     """Where training runs: changes the speed, never the result (outside every fingerprint)."""
 
-    kind: Literal["single", "cpu_ranks", "gpus"] = "single"
-    """`single`: one process. `cpu_ranks`: several CPU processes. `gpus`: one process per GPU, by Accelerate."""
+    kind: Literal["single", "cpu_ranks", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3", "accelerate"] = "single"
+    """`single`: one process. `cpu_ranks`: several CPU processes. One process per GPU by Accelerate: `ddp` with whole
+    models, `fsdp2` and `deepspeed_zero3` with weights in shards, `deepspeed_zero2` with gradients and optimizer states
+    in shards, `accelerate` as your own file says."""
     processes: int = Field(default=1, ge=1)
     """Number of training processes."""
     accelerate_config: str | None = None
-    """An Accelerate config file of your own, handed to `accelerate launch --config_file`."""
+    """With `kind: accelerate`: a file that `accelerate config` wrote; `processes` is its num_processes."""
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether Accelerate starts the processes."""
+        return self.kind not in ("single", "cpu_ranks")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _processes_of_the_file(cls, values: Any) -> Any:
+        """The batch is shared out among as many processes as the file starts."""
+        path = values.get("accelerate_config") if isinstance(values, Mapping) else None
+        if not isinstance(path, str) or "processes" in values:
+            return values
+        try:
+            told = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+            return {**values, "processes": int(told["num_processes"])}
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"accelerate_config {path}: no Accelerate file with num_processes ({' '.join(str(error).split())}); "
+                "make one with accelerate config --config_file PATH"
+            ) from None
 
     @model_validator(mode="after")
     def _one_means_one(self) -> "LaunchConfig":
         if self.kind == "single" and self.processes != 1:
             raise ValueError(
-                f"launch=single runs 1 process, not {self.processes}; choose launch=cpu_ranks or launch=gpus"
+                f"launch=single runs 1 process, not {self.processes}; choose launch=cpu_ranks or launch=ddp"
             )
-        if self.accelerate_config and self.kind != "gpus":
-            raise ValueError("accelerate_config goes with launch=gpus")
+        if (self.accelerate_config is not None) != (self.kind == "accelerate"):
+            raise ValueError("launch=accelerate goes together with launch.accelerate_config=PATH")
         return self
 
 

@@ -1,9 +1,8 @@
 """What a plan will cost: memory and time per node, before anything runs. Rough, and said so; the report compares.
 
-Memory counts weights, gradients, AdamW's two moments and activations (Korthikanti et al. 2022, arXiv 2205.05198,
-without sequence parallelism). Time counts multiply-adds (Kaplan et al. 2020, arXiv 2001.08361: 2 per weight and token
-forward, 4 backward) at the speed of this machine's matrix product, or at the tokens per second that the same kind of
-node reached here before.
+Memory is the model of `pipeline.training.memory`, per rank. Time counts multiply-adds (Kaplan et al. 2020, arXiv
+2001.08361: 2 per weight and token forward, 4 backward) at the speed of this machine's matrix product, or at the tokens
+per second that the same kind of node reached here before.
 """
 
 import time
@@ -20,11 +19,11 @@ from pipeline.artifacts import read_json
 from pipeline.console import duration, table
 from pipeline.model_facts import ModelFacts, facts_of, facts_of_scratch
 from pipeline.plan import Plan, Step, artifact_root
+from pipeline.training.config import TrainConfig, leaves_model, sequences_of
+from pipeline.training.memory import BYTES, activation_bytes, training_memory
 
 PROCESS_BYTES = 900e6
 """Python with torch, transformers and TRL imported."""
-LOGIT_COPIES = 6
-"""Float32 tensors of the logits' size alive at once in the loss: logits, log-probabilities, entropy, gradients."""
 TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.45, 0.7
 """Share of the bare matrix product's speed that a small model reaches (measured with SmolLM2-135M on two cores)."""
 NEW_TOKEN = 3
@@ -39,7 +38,6 @@ REFERENCES = ("dpo.reference", "kto.reference")
 """The kinds that score all prepared rows once."""
 REFERENCE_ROWS = 8
 """Rows that a reference scores at once."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,14 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     sides = 2 if step.node.kind in PAIRED else 1
     row = (_row_tokens(step, plan) or USUAL_ROW * sides) / sides
     steps = config["max_steps"] or 100
-    full = config["adapter"]["kind"] == "none"
-    share = max(1, config["batch_size"] // plan.config.launch.processes)
-    micro = min(config["micro_batch_size"] or share, share) * sides
-    trained = facts.parameters if full else _lora_parameters(facts, config["adapter"]["r"])
-    width = 4 if full else BYTES[config["dtype"]]
-    states = trained * (4 + 8 + (0 if full else 4))
-    logits = LOGIT_COPIES * 4 * micro * row * facts.vocab_size
-    memory = PROCESS_BYTES + facts.parameters * width + states + activation_bytes(facts, micro, row, width) + logits
-    operations = (6 if full else 4) * facts.parameters * steps * config["batch_size"] * row * sides
+    recipe = TrainConfig.model_validate({name: config[name] for name in TrainConfig.model_fields})
+    batch = sequences_of(recipe, row)
+    launch = plan.config.launch
+    share = max(1, batch // launch.processes)
+    micro = min(recipe.micro_batch_size or share, share) * sides
+    full = leaves_model(recipe.adapter)
+    memory = PROCESS_BYTES + training_memory(recipe, facts, micro, row, launch.kind, launch.processes).total
+    operations = (6 if full else 4) * facts.parameters * steps * batch * row * sides
     return Cost(
         memory,
         _seconds_by_speed(operations / (6 if full else 4) / facts.parameters, step, plan)
@@ -127,7 +124,8 @@ def _reference(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     tokens = known.get("tokens") or 1000 * USUAL_ROW * sides
     width = BYTES[step.node.config["dtype"]]
     memory = PROCESS_BYTES + facts.parameters * width + 2 * 4 * REFERENCE_ROWS * sides * row * facts.vocab_size
-    memory += activation_bytes(facts, REFERENCE_ROWS * sides, row, width) / facts.layers
+    recipe = TrainConfig.model_validate({name: step.node.config[name] for name in TrainConfig.model_fields})
+    memory += activation_bytes(recipe, facts, REFERENCE_ROWS * sides, row, width) / facts.layers
     passes = 2 if step.node.kind == "kto.reference" else 1
     return Cost(memory, passes * 2 * facts.parameters * tokens / (flops * SCORING_EFFICIENCY) + 5)
 
@@ -144,20 +142,9 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
         scored += rows * USUAL_ROW
         generated += rows * config["generation"]["max_new_tokens"]
     width = BYTES[config["dtype"]]
-    memory = PROCESS_BYTES + facts.parameters * width + activation_bytes(facts, 8, USUAL_ROW, width) / facts.layers
+    memory = PROCESS_BYTES + facts.parameters * width + 8 * USUAL_ROW * facts.hidden_size * 34 * width / 2
     memory += 2 * 8 * USUAL_ROW * facts.vocab_size * 4
     return Cost(memory, 2 * facts.parameters * (scored + NEW_TOKEN * generated) / (flops * SCORING_EFFICIENCY) + 5)
-
-
-def activation_bytes(facts: ModelFacts, sequences: int, tokens: float, width: int) -> float:
-    """Activations kept for the backward pass of one step: s·b·h·L·(34 + 5·a·s/h) bytes at 16 bit."""
-    per_layer = tokens * sequences * facts.hidden_size * (34 + 5 * facts.heads * tokens / facts.hidden_size)
-    return per_layer * facts.layers * width / 2
-
-
-def _lora_parameters(facts: ModelFacts, rank: int) -> int:
-    """Adapters on all linear layers of a Llama-like block: about 18 hidden sizes of in- and outputs per layer."""
-    return 18 * facts.hidden_size * rank * facts.layers
 
 
 def machine_flops() -> float:

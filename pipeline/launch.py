@@ -12,9 +12,11 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipeline.accelerate_file import config_file, write_config_file
 from pipeline.config import LaunchConfig
 from pipeline.errors import DataFault, ProvetuneError, StageFailed
 from pipeline.progress import EVENTS, EventReader
@@ -46,13 +48,9 @@ def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
     CPU ranks go through torchrun: `accelerate launch --cpu --num_processes 2` starts one process (1.15.0).
     """
     worker = ["-m", "pipeline.worker", str(folder)]
-    if launch.kind == "gpus":
+    if launch.on_gpus:
         accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
-        if launch.accelerate_config:
-            return [*accelerate, "--config_file", launch.accelerate_config, *worker]
-        several = ["--multi_gpu"] if launch.processes > 1 else []
-        machine = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        return [*accelerate, "--num_processes", str(launch.processes), *several, *machine, *worker]
+        return [*accelerate, "--config_file", str(config_file(launch, folder)), *worker]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*torchrun, "--nproc-per-node", str(launch.processes), "--max-restarts", "0", *worker]
 
@@ -105,7 +103,7 @@ class Workers:
     def run(self, folder: Path, ranks: bool, on_event: OnEvent) -> Finished:
         """Run the node of an artifact folder to its end. Raises DataFault or StageFailed with one line."""
         events = EventReader(folder / "logs" / EVENTS)
-        if ranks and (self._launch.processes > 1 or self._launch.kind == "gpus"):
+        if ranks and (self._launch.processes > 1 or self._launch.on_gpus):
             self._stop_child()  # its memory belongs to the ranks now
             return self._run_ranks(folder, events, on_event)
         child = self._warm_child()
@@ -117,6 +115,10 @@ class Workers:
     def _run_ranks(self, folder: Path, events: EventReader, on_event: OnEvent) -> Finished:
         processes = self._launch.processes
         (folder / "logs").mkdir(exist_ok=True)
+        if self._launch.kind.startswith("deepspeed") and find_spec("deepspeed") is None:
+            raise StageFailed(f"launch={self._launch.kind}: needs deepspeed (pip install deepspeed), or launch=fsdp2")
+        if self._launch.on_gpus:
+            write_config_file(self._launch, folder)
         log = (folder / "logs" / "launcher.log").open("wb")
         with _deaf_to_interrupts():
             child = subprocess.Popen(

@@ -2,25 +2,16 @@
 
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.stages.model.config import ScratchModel
+from pipeline.training.memory import ModelFacts
+
+__all__ = ["ModelFacts", "facts_of", "facts_of_scratch"]
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a memory and time estimate needs."""
-
-    parameters: int
-    layers: int
-    hidden_size: int
-    heads: int
-    vocab_size: int
 
 
 def facts_of(source: Path) -> ModelFacts | None:
@@ -37,7 +28,16 @@ def facts_of_scratch(config: ScratchModel) -> ModelFacts:
     attention = 2 * config.hidden_size * head * (config.heads + config.key_value_heads)
     block = attention + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size
     parameters = config.vocab_size * config.hidden_size + config.layers * block + config.hidden_size
-    return ModelFacts(parameters, config.layers, config.hidden_size, config.heads, config.vocab_size)
+    return ModelFacts(
+        parameters,
+        config.layers,
+        config.hidden_size,
+        config.heads,
+        config.vocab_size,
+        config.key_value_heads,
+        head,
+        config.intermediate_size,
+    )
 
 
 def _of_folder(folder: Path) -> ModelFacts:
@@ -51,6 +51,9 @@ def _of_folder(folder: Path) -> ModelFacts:
         int(config.get("hidden_size") or config["n_embd"]),
         int(config.get("num_attention_heads") or config["n_head"]),
         int(config["vocab_size"]),
+        config.get("num_key_value_heads"),
+        config.get("head_dim"),
+        config.get("intermediate_size"),
     )
 
 
@@ -86,7 +89,14 @@ def _of_gguf(file: Path) -> ModelFacts:
     size = {key.removeprefix(f"{architecture}."): value for key, value in values.items()}
     vocabulary = size.get("vocab_size") or values["tokenizer.ggml.tokens"]
     return ModelFacts(
-        parameters, size["block_count"], size["embedding_length"], size["attention.head_count"], int(vocabulary)
+        parameters,
+        size["block_count"],
+        size["embedding_length"],
+        size["attention.head_count"],
+        int(vocabulary),
+        size.get("attention.head_count_kv"),
+        size.get("attention.key_length"),
+        size.get("feed_forward_length"),
     )
 
 

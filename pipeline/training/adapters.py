@@ -33,7 +33,7 @@ def adapter_config(recipe: TrainConfig, model: Any, weights: Path) -> "PeftConfi
     `weights` is the model's folder: its tokenizer reads the start of a prompt adapter. StageFailed when a target
     matches nothing.
     """
-    from peft import IA3Config, PrefixTuningConfig, PromptTuningConfig, PromptTuningInit, VeraConfig
+    from peft import IA3Config, VeraConfig
 
     adapter, task = recipe.adapter, "CAUSAL_LM"
     match adapter:
@@ -52,23 +52,29 @@ def adapter_config(recipe: TrainConfig, model: Any, weights: Path) -> "PeftConfi
             targets = target_modules(adapter.target, model, whole_list=True)
             inside = [name for name in targets if name in _names(_in_blocks(model, FEED_FORWARD))]
             return IA3Config(task_type=task, target_modules=targets, feedforward_modules=inside)
-        case PrefixAdapter():
-            return PrefixTuningConfig(
-                task_type=task,
-                num_virtual_tokens=adapter.tokens,
-                prefix_projection=adapter.projection_size is not None,
-                encoder_hidden_size=adapter.projection_size,  # pyright: ignore[reportArgumentType] (None: the model's)
-            )
-        case PromptAdapter():
-            return PromptTuningConfig(
-                task_type=task,
-                num_virtual_tokens=adapter.tokens,
-                prompt_tuning_init=PromptTuningInit.TEXT if adapter.text else PromptTuningInit.RANDOM,
-                prompt_tuning_init_text=adapter.text,
-                tokenizer_name_or_path=str(weights) if adapter.text else None,
-            )
+        case PrefixAdapter() | PromptAdapter():
+            return _virtual_tokens(adapter, weights)
         case _:
             return None
+
+
+def _virtual_tokens(adapter: PrefixAdapter | PromptAdapter, weights: Path) -> "PeftConfig":
+    from peft import PrefixTuningConfig, PromptTuningConfig, PromptTuningInit
+
+    if isinstance(adapter, PrefixAdapter):
+        return PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=adapter.tokens,
+            prefix_projection=adapter.projection_size is not None,
+            encoder_hidden_size=adapter.projection_size,  # pyright: ignore[reportArgumentType] (None: the model's)
+        )
+    return PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=adapter.tokens,
+        prompt_tuning_init=PromptTuningInit.TEXT if adapter.text else PromptTuningInit.RANDOM,
+        prompt_tuning_init_text=adapter.text,
+        tokenizer_name_or_path=str(weights) if adapter.text else None,
+    )
 
 
 def with_adapter(recipe: TrainConfig, model: Any, weights: Path) -> Any:

@@ -53,7 +53,10 @@ def _optimisation(recipe: TrainConfig, steps: int) -> dict[str, Any]:
     autocast, dtype = leaves_model(recipe.adapter), recipe.dtype
     more: dict[str, Any] = {}
     if recipe.schedule == "wsd":
-        more["lr_scheduler_kwargs"] = {"num_decay_steps": max(1, round(recipe.decay_share * steps))}
+        more["lr_scheduler_kwargs"] = {
+            "num_decay_steps": max(1, round(recipe.decay_share * steps)),
+            "decay_type": "linear",
+        }
     if recipe.optimizer in (*OPTIMIZERS, "adafactor"):
         more["optim"] = OPTIMIZERS.get(recipe.optimizer, recipe.optimizer)
     return {

@@ -84,3 +84,21 @@ class CheckpointByTime(TrainerCallback):
         if due:
             control.should_save = True
             self._last = time.monotonic()
+
+
+def keep_number_formats(trainer: Any) -> None:
+    """Let a resumed adapter stay in its number format.
+
+    PEFT turns what it loads to float32, but TRL trains adapters on quantised weights in bfloat16: without this, a
+    resumed QLoRA goes on with other numbers than an uninterrupted one.
+    """
+    load = trainer._load_from_checkpoint
+
+    def load_and_keep(*args: Any, **more: Any) -> None:
+        trained = {name: weight.dtype for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+        load(*args, **more)
+        for name, weight in trainer.model.named_parameters():
+            if name in trained:
+                weight.data = weight.data.to(trained[name])
+
+    trainer._load_from_checkpoint = load_and_keep

@@ -81,9 +81,9 @@ def train_to_end(
     """
     from transformers import set_seed
 
-    from pipeline.training.optimizer import follow_recipe
-    from pipeline.training.saving import save_first_adapter, save_trained
-    from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
+    from pipeline.training.preflight import Preflight
+    from pipeline.training.saving import save_trained
+    from pipeline.training.step_log import STEPS, StepLog, read_log
     from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
@@ -92,23 +92,36 @@ def train_to_end(
     checkpoints.mkdir(exist_ok=True)
     resumed, first_step = _continued(checkpoints)
     trainer: Any = make_trainer(steps, checkpoints)
-    follow_recipe(trainer, recipe)
-    save_first_adapter(trainer, recipe, checkpoints)
-    if trainer.is_world_process_zero():
-        for name in (STEPS, VALIDATION):
-            cut_back(checkpoints / name, first_step)
-    trainer.accelerator.wait_for_everyone()
-    log = StepLog(checkpoints, first_step, steps, track)
+    _set_up(trainer, recipe, checkpoints, first_step)
+    preflight = Preflight(trainer, recipe, checkpoints)
+    first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    for callback in (*callbacks, log, *_watching(trainer, recipe, rows, checkpoints, measured)):
+    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
+    seconds -= preflight.metrics.get("preflight_seconds", 0.0)
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
         return_to_best(trainer, checkpoints / BEST)
     save_trained(trainer, recipe, inputs, out)
     done = read_log(checkpoints / STEPS)
     tokens = rows.mean_tokens * recipe.batch_size * (len(done) - first_step)
-    return _metrics(trainer, done, tokens, seconds)
+    return {**_metrics(trainer, done, tokens, seconds), **preflight.metrics}
+
+
+def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: int) -> None:
+    """The recipe's optimizer, resumed weights in their number format, logs that end where the training goes on."""
+    from pipeline.training.checkpoints import keep_number_formats
+    from pipeline.training.optimizer import follow_recipe
+    from pipeline.training.saving import save_first_adapter
+    from pipeline.training.step_log import STEPS, VALIDATION, cut_back
+
+    follow_recipe(trainer, recipe)
+    keep_number_formats(trainer)
+    save_first_adapter(trainer, recipe, checkpoints)
+    if trainer.is_world_process_zero():
+        for name in (STEPS, VALIDATION):
+            cut_back(checkpoints / name, first_step)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _watching(

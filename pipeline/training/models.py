@@ -116,11 +116,25 @@ def _quantised(model: "PreTrainedModel | None", config: TrainConfig, inputs: Map
             bnb_4bit_use_double_quant=adapter.double_quantization,
             bnb_4bit_compute_dtype=dtype,
         )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # shards are cut from one number format
+        form.bnb_4bit_quant_storage = dtype
     more: dict[str, Any] = {"quantization_config": form}
     if torch.cuda.is_available():  # each rank on its own GPU, before Accelerate has chosen one
         more["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if model is None:
-        return load_weights(inputs["weights"], config.dtype, config.attention, config.trust_remote_code, **more)
+        return _keep_format(
+            load_weights(inputs["weights"], config.dtype, config.attention, config.trust_remote_code, **more)
+        )
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return load_weights(Path(folder), config.dtype, config.attention, config.trust_remote_code, **more)
+        return _keep_format(
+            load_weights(Path(folder), config.dtype, config.attention, config.trust_remote_code, **more)
+        )
+
+
+def _keep_format(model: "PreTrainedModel") -> "PreTrainedModel":
+    """On CPU, a validation must not turn weights into bitsandbytes' bfloat16 kernel format: training went on in it."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # pyright: ignore
+    return model

@@ -182,3 +182,53 @@ def test_rank_and_alpha_per_pattern(smoke: Finished, tmp_path: Path) -> None:
     ranks = {name: weight.shape[0] for name, weight in weights.items() if "lora_A" in name}
     assert {rank for name, rank in ranks.items() if "q_proj" in name} == {2}
     assert {rank for name, rank in ranks.items() if "q_proj" not in name} == {8}
+
+
+@pytest.mark.parametrize("name", ["qlora", "pissa", "vera", "prompt", "lora_plus"])
+def test_resumed_equals_uninterrupted(smoke: Finished, tmp_path: Path, name: str) -> None:
+    """From the checkpoint of step 4, with the optimizer's states, PiSSA's start and the quantised weights."""
+    changes = {"adapter": adapter(name), "checkpoint_every": 4, "schedule": "constant"}
+    train(smoke, tmp_path / "whole", max_steps=6, **changes)
+    train(smoke, tmp_path / "parts", max_steps=5, **changes)
+    train(smoke, tmp_path / "parts", max_steps=6, **changes)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    files = [tmp_path / part / "adapter" / "adapter_model.safetensors" for part in ("parts", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_qlora_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path) -> None:
+    from datasets import load_from_disk
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+    from trl import SFTConfig, SFTTrainer
+
+    train(smoke, tmp_path / "ours", max_steps=20, adapter={"kind": "qlora", "r": 4})
+    config, inputs = stage_of(smoke)
+    set_seed(config["seed"])
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(inputs["weights"], quantization_config=nf4),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "trl"),
+            max_steps=20,
+            per_device_train_batch_size=config["batch_size"],
+            learning_rate=config["learning_rate"],
+            lr_scheduler_type=config["schedule"],
+            seed=config["seed"],
+            data_seed=config["seed"],
+            logging_steps=1,
+            report_to="none",
+            bf16=False,
+            use_cpu=True,
+            save_strategy="no",
+            activation_checkpointing=False,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=load_from_disk(str(inputs["rows"] / "train")).remove_columns("id"),
+        processing_class=AutoTokenizer.from_pretrained(inputs["weights"]),
+        peft_config=LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses(tmp_path / "ours") == pytest.approx(theirs, abs=1e-5)

@@ -75,7 +75,7 @@ def test_plan_of_new_outputs_imports_nothing_heavy(tmp_path: Path) -> None:
         ([SMOKE, "run_id=latest"], 2, "run_id: 'latest' is the link to the newest run; choose another name"),
         ([SMOKE, "run_id=../x"], 2, "run_id: '../x' is not allowed: string should match pattern"),
         ([SMOKE, "model="], 2, "model=: unknown model; allowed: llama3_1_8b, path, smollm2_135m, tiny"),
-        ([SMOKE, "launch=gpu"], 2, "launch=gpu: unknown launch; did you mean gpus?"),
+        ([SMOKE, "launch=dpp"], 2, "launch=dpp: unknown launch; did you mean ddp?"),
         ([SMOKE, "adapter@stages.sft.adapter=lor"], 2, "adapter=lor: unknown adapter; did you mean lora?"),
         ([SMOKE, "data=3"], 2, "Config group override must be a string or a list"),
         ([SMOKE, "stages.sft.kind=[1]"], 2, "stages.sft.kind: unknown stage kind [1]; allowed: filter, mix, tokenizer"),

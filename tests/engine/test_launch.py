@@ -23,11 +23,9 @@ def test_cpu_ranks_go_through_torchrun_and_gpus_through_accelerate() -> None:
     cpu = rank_command(LaunchConfig(kind="cpu_ranks", processes=2), Path("/x y"))
     assert cpu[1:3] == ["-m", "torch.distributed.run"] and cpu[-3:] == ["-m", "pipeline.worker", "/x y"]
     assert cpu[cpu.index("--nproc-per-node") + 1] == "2" and cpu[cpu.index("--max-restarts") + 1] == "0"
-    gpus = rank_command(LaunchConfig(kind="gpus", processes=8), Path("/x"))
-    assert "accelerate.commands.launch" in gpus and "--multi_gpu" in gpus
-    assert "--multi_gpu" not in rank_command(LaunchConfig(kind="gpus"), Path("/x"))
-    own = rank_command(LaunchConfig(kind="gpus", accelerate_config="mine.yaml"), Path("/x"))
-    assert own[own.index("--config_file") + 1] == "mine.yaml" and "--num_processes" not in own
+    gpus = rank_command(LaunchConfig(kind="ddp", processes=8), Path("/x"))
+    assert "accelerate.commands.launch" in gpus
+    assert gpus[gpus.index("--config_file") + 1] == "/x/logs/accelerate.yaml"
 
 
 def test_an_outer_launcher_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

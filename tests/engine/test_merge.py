@@ -57,15 +57,18 @@ def test_qlora_merges_onto_the_weights_it_was_trained_on(smoke: Finished, tmp_pa
     merge(smoke, [tmp_path / "adapter"], tmp_path / "merged")
     config, inputs = stage_of(smoke, adapter=adapter)
     quantised = load_start(SftTrainConfig.model_validate(config), inputs)
-    with torch.no_grad():
-        expected = PeftModel.from_pretrained(quantised, tmp_path / "adapter").eval()(tokens(smoke)).logits
-        merged = load(tmp_path / "merged")
-        difference = (merged(tokens(smoke)).logits - expected).norm() / expected.norm()
+    adapted = PeftModel.from_pretrained(quantised, tmp_path / "adapter").eval()
+    for name, weight in adapted.named_parameters():
+        if "lora_" in name:  # stored in bfloat16, and computed with in float32 here
+            weight.data = weight.data.float()
+    expected = adapted(tokens(smoke)).logits  # with gradients: bitsandbytes rounds to bfloat16 on CPU without
+    merged = load(tmp_path / "merged")
+    difference = (merged(tokens(smoke)).logits - expected).norm() / expected.norm()
     assert difference < (2e-2 if form == "int8" else 1e-5)  # LLM.int8() rounds activations too while it trains
     update = _updates(tmp_path / "adapter")
-    for name, weight in load(inputs["weights"]).named_parameters():
+    for name, weight in load(inputs["weights"]).state_dict().items():
         if name in update:
-            moved = (merged.get_parameter(name) - update[name] - weight).abs().max() / weight.abs().max()
+            moved = (merged.state_dict()[name] - update[name] - weight).abs().max() / weight.abs().max()
             assert 0 < moved < (0.5 / 127 + 1e-3 if form == "int8" else LARGEST_GAP[form] / 2 + 0.01), name
 
 

@@ -24,9 +24,11 @@ from pipeline.stages.evaluate.config import (
     OVERLAP_VERSION,
     PREDICT_VERSION,
 )
+from pipeline.stages.export.config import VERSION as EXPORT_VERSION
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
 from pipeline.stages.kto.config import TRAIN_VERSION as KTO_VERSION
+from pipeline.stages.merge.config import VERSION as MERGE_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
 from pipeline.stages.model.config import START_VERSION
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
@@ -112,13 +114,18 @@ SOURCES = {
     "kto.train": (KTO_VERSION, ["pipeline/stages/kto/train.py", "pipeline/training/*.py"]),
     "orpo.train": (ORPO_VERSION, ["pipeline/stages/orpo/train.py", "pipeline/training/*.py"]),
     "simpo.train": (SIMPO_VERSION, ["pipeline/stages/simpo/train.py", "pipeline/training/*.py"]),
+    "merge": (MERGE_VERSION, ["pipeline/stages/merge/run.py", "pipeline/training/merging.py", "eval/adapters.py"]),
+    "export": (
+        EXPORT_VERSION,
+        ["pipeline/stages/export/*.py", "pipeline/training/merging.py", "eval/adapters.py"],
+    ),
     "evaluate.predict": (
         PREDICT_VERSION,
         [
             "pipeline/stages/evaluate/predict.py",
             *(
                 f"eval/{name}.py"
-                for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks")
+                for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks", "adapters")
             ),
             "eval/measures/*.py",
             "eval/choice/*.py",
