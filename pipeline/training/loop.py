@@ -88,8 +88,7 @@ def train_to_end(
 
     steps = steps_of(recipe, rows)
     set_seed(recipe.seed)
-    checkpoints = out / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
+    (checkpoints := out / "checkpoints").mkdir(exist_ok=True)
     resumed, first_step = _continued(checkpoints)
     trainer: Any = make_trainer(steps, checkpoints)
     _set_up(trainer, recipe, checkpoints, first_step)
@@ -98,8 +97,7 @@ def train_to_end(
     measured = watch or partial(ValidationLoss, shifted=shifted)
     for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured)):
         trainer.add_callback(callback)
-    seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
-    seconds -= preflight.metrics.get("preflight_seconds", 0.0)
+    seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
         return_to_best(trainer, checkpoints / BEST)
     save_trained(trainer, recipe, inputs, out)

@@ -32,6 +32,11 @@ class Preflight(TrainerCallback):
         self._trainer, self._recipe, self._folder = trainer, recipe, folder
         self.metrics: dict[str, float] = {}
 
+    @property
+    def seconds(self) -> float:
+        """What it took; 0 where it did not run."""
+        return self.metrics.get("preflight_seconds", 0.0)
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Only before the first step: a resumed run has been through it. DeepSpeed's engine cannot be set back."""
         if state.global_step or self._trainer.is_deepspeed_enabled:
