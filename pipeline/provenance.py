@@ -49,7 +49,7 @@ def environment(seed: int) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": _gpus(),
+        "gpus": gpus(),
         "threads": _threads(),
         "packages": package_versions(),
         "git": _git(),
@@ -83,7 +83,7 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _gpus() -> list[dict[str, str]]:
+def gpus() -> list[dict[str, str]]:
     """Name, memory and driver of each NVIDIA GPU, by nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return []

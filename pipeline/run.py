@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.artifacts import write_json
 from pipeline.config import LATEST, RunConfig
 from pipeline.console import Display
+from pipeline.cost import cost_lines
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
 from pipeline.plan import Plan, make_plan
@@ -27,6 +28,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
+        console.print("\n".join(cost_lines([plan])), markup=False, soft_wrap=True)
         return 0
     folder = _run_folder(config)
     started = time.time()

@@ -1,0 +1,5 @@
+"""Stub."""
+
+
+def ask_and_wait() -> None:
+    """Stub."""

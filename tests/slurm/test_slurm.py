@@ -1,0 +1,93 @@
+"""Sweeps and runs on a real Slurm of two nodes: cancelled jobs, preemption, ranks on two nodes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
+
+QUICK = ("+experiment=smoke", "stages.evaluate.generation=null", "stages.evaluate.perplexity.max_rows=16")
+
+
+def start(slurm: dict[str, str], outputs: Path, *overrides: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pipeline", "-m", *overrides, "hydra/launcher=slurm", f"outputs={outputs}"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | slurm
+    )
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 500) -> str:
+    out, _ = process.communicate(timeout=seconds)
+    return out
+
+
+def jobs_of(outputs: Path) -> dict[int, dict]:
+    (file,) = (outputs / "sweeps").glob("*/sweep.json")
+    return {job["number"]: job for job in json.loads(file.read_text(encoding="utf-8"))["jobs"]}
+
+
+def wait_for(found, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+    return value
+
+
+def slurm_call(slurm: dict[str, str], *command: str) -> str:
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | slurm, check=True, timeout=60
+    ).stdout
+
+
+def steps_of(outputs: Path) -> int:
+    files = list((outputs / "artifacts" / "sft.train").glob("*/checkpoints/steps.jsonl"))
+    return max((len(file.read_text(encoding="utf-8").splitlines()) for file in files), default=0)
+
+
+def log_of(run: Path) -> list[dict]:
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    return [{key: step[key] for key in ("step", "loss")} for step in report["training"]["sft"]["steps"]]
+
+
+def test_a_cancelled_job_is_listed_and_made_up_for(slurm: dict[str, str], tmp_path: Path) -> None:
+    """A 2×2 sweep; one job is cancelled with scancel, the others go on; the same command runs only that one."""
+    sweep = (*QUICK, "stages.sft.learning_rate=1e-3,2e-3", "seed=1,2", "stages.sft.max_steps=4")
+    process = start(slurm, tmp_path, *sweep)
+    assert process.stdout is not None
+    ids = [process.stdout.readline().split()[1].rstrip(":") for _ in range(4)]
+    slurm_call(slurm, "scancel", ids[3])
+    out = finish(process)
+    assert process.returncode == 4, out
+    jobs = jobs_of(tmp_path)
+    assert [jobs[number]["status"] for number in range(4)] == ["ran", "ran", "ran", "lost"], out
+    assert f"error: job {ids[3]} was cancelled or killed (logs: " in out and "1 of 4 jobs have not succeeded" in out
+    assert len(list((tmp_path / "artifacts" / "filter").glob("*/done.json"))) == 1, "one filter for all jobs"
+    assert slurm_call(slurm, "squeue", "--noheader") == ""
+    process = start(slurm, tmp_path, *sweep)
+    out = finish(process)
+    assert process.returncode == 0, out
+    jobs = jobs_of(tmp_path)
+    assert [jobs[number]["status"] for number in range(4)] == ["cached", "cached", "cached", "ran"]
+    assert out.count("submitted ") == 1, "finished jobs are not submitted again"
+    assert len(list((tmp_path / "artifacts" / "sft.train").glob("*/done.json"))) == 4
+
+
+def test_what_the_cluster_refuses_is_one_line(slurm: dict[str, str], tmp_path: Path) -> None:
+    sweep = ("+experiment=smoke", "seed=1,2")
+    process = start(slurm, tmp_path, *sweep, "hydra.launcher.partition=gpus")
+    out = finish(process)
+    assert process.returncode == 2
+    assert out == "error: hydra.launcher.partition: 'gpus' does not exist; there are: main\n"
+    process = start(slurm, tmp_path, *sweep, "launch=cpu_ranks", "launch.processes=4", "launch.nodes=4")
+    out = finish(process)
+    assert process.returncode == 4 and "sbatch refused the jobs: " in out and "Traceback" not in out, out
+    broken = slurm | {"SLURM_CONF": str(tmp_path / "none.conf")}
+    process = start(broken, tmp_path, *sweep)
+    out = finish(process)
+    assert process.returncode == 4 and "hydra/launcher=slurm: the cluster cannot be reached" in out, out
