@@ -43,6 +43,8 @@ class LaunchConfig(NodesConfig):
             raise ValueError("accelerate_config goes with launch=gpus")
         if self.processes % self.nodes:
             raise ValueError(f"{self.processes} processes cannot be shared by {self.nodes} nodes; make it a multiple")
+        if self.nodes > 1 and self.kind == "single":
+            raise ValueError(f"launch=single runs 1 process, not on {self.nodes} nodes; choose cpu_ranks or gpus")
         if self.node_rank is not None and self.node_rank >= self.nodes:
             raise ValueError(f"node_rank {self.node_rank}: {self.nodes} nodes are numbered 0 to {self.nodes - 1}")
         return self

@@ -4,6 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipeline.console import Display
 from pipeline.cost import cost_lines
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
+from pipeline.node_runner import follow_node_0
+from pipeline.nodes import Nodes, identity
 from pipeline.plan import Plan, make_plan
 from pipeline.provenance import environment
 from pipeline.runner import NodeResult, execute
@@ -30,7 +33,31 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         console.print(plan_table(plan))
         console.print("\n".join(cost_lines([plan])), markup=False, soft_wrap=True)
         return 0
-    folder = _run_folder(config)
+    if config.launch.nodes > 1:
+        return _run_on_nodes(plan, overrides, console)
+    return _run_here(plan, overrides, console)
+
+
+def _run_on_nodes(plan: Plan, overrides: Sequence[str], console: Console) -> int:
+    """This machine's part of a run on several; only node 0 reports."""
+    config = plan.config
+    run_id = config.run_id or (f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else None)
+    if run_id is None:
+        raise ConfigError(f"run_id: not set; the {config.launch.nodes} nodes find each other by it, run_id=NAME")
+    place = Path(config.outputs).expanduser().absolute() / "runs" / run_id / "nodes"
+    with Nodes(config.launch, place, identity([step.node.fingerprint for step in plan.steps])) as nodes:
+        if nodes.rank == 0:
+            return _run_here(
+                replace(plan, config=config.model_copy(update={"run_id": run_id})), overrides, console, nodes
+            )
+        console.print(f"node {nodes.rank} ({nodes.host}) of {config.launch.nodes}", markup=False)
+        follow_node_0(plan, nodes, Display(console))
+        return 0
+
+
+def _run_here(plan: Plan, overrides: Sequence[str], console: Console, nodes: Nodes | None = None) -> int:
+    """Execute a plan and report."""
+    folder = _run_folder(plan.config)
     started = time.time()
     manifest = _manifest(plan, overrides, folder.name)
     write_json(folder / "manifest.json", manifest)
@@ -38,7 +65,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     results: list[NodeResult] = []
     failure: ProvetuneError | None = None
     try:
-        execute(plan, Display(console), results)
+        execute(plan, Display(console), results, nodes)
     except ProvetuneError as error:
         failure = error
     try:

@@ -26,19 +26,16 @@ ANSWER_SECONDS = 30
 
 
 class SweepTask:
-    """What submitit runs on a node: the job; and when it is preempted, a checkpoint and the same job again."""
+    """What submitit runs on a node: the job; and when it is preempted, the same job again."""
 
     def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Run a job."""
         return run_job(job)
 
     def checkpoint(self, job: Mapping[str, Any]) -> Any:
-        """Called by submitit in the job's process on its signal; the training writes a checkpoint meanwhile."""
+        """Called by submitit on its signal: the job is put back and continues from the training's last checkpoint."""
         from submitit.helpers import DelayedSubmission
 
-        from pipeline.preemption import ask_and_wait
-
-        ask_and_wait()
         return DelayedSubmission(self, job)
 
 

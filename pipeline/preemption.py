@@ -1,5 +1,0 @@
-"""Stub."""
-
-
-def ask_and_wait() -> None:
-    """Stub."""
