@@ -91,3 +91,44 @@ def test_what_the_cluster_refuses_is_one_line(slurm: dict[str, str], tmp_path: P
     process = start(broken, tmp_path, *sweep)
     out = finish(process)
     assert process.returncode == 4 and "hydra/launcher=slurm: the cluster cannot be reached" in out, out
+
+
+TWO_NODES = ("launch=cpu_ranks", "launch.processes=2", "launch.nodes=2", "launch.node_address=127.0.0.1")
+
+
+def test_one_run_trains_on_two_nodes(slurm: dict[str, str], tmp_path: Path) -> None:
+    """2 nodes × 1 rank end at the losses of one process."""
+    short = ("+experiment=smoke", "run=[filter,sft]", "stages.sft.max_steps=4", "stages.sft.validate_every=null")
+    process = start(slurm, tmp_path / "two", *short, *TWO_NODES)
+    out = finish(process, 150)
+    assert process.returncode == 0, out
+    ranks = {file.name for file in (tmp_path / "two").glob("artifacts/sft.train/*/logs/rank*.log")}
+    assert ranks == {"rank0.log", "rank1.log"}
+    (nodes,) = (tmp_path / "two" / "runs").glob("smoke-*/nodes")
+    assert {file.name for file in nodes.glob("hello-*.json")} == {"hello-0.json", "hello-1.json"}
+    command = [sys.executable, "-m", "pipeline", *short, "run_id=one", f"outputs={tmp_path / 'one'}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=150)
+    (two,) = (tmp_path / "two" / "runs").glob("smoke-*/report.json")
+    ours, alone = log_of(two.parent), log_of(tmp_path / "one" / "runs" / "one")
+    assert [step["step"] for step in ours] == [step["step"] for step in alone]
+    assert [step["loss"] for step in ours] == pytest.approx([step["loss"] for step in alone], abs=1e-5)
+
+
+def test_a_preempted_job_is_put_back_and_ends_at_the_same_loss(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Slurm's signal before a time limit or a preemption: the job is requeued and resumes from its checkpoint."""
+    long = ("+experiment=smoke", "run=[filter,sft]", "stages.sft.max_steps=150", "stages.sft.validate_every=null")
+    process = start(slurm, tmp_path / "cut", *long, "stages.sft.checkpoint_every=5")
+    assert process.stdout is not None
+    job = process.stdout.readline().split()[1].rstrip(":")
+    wait_for(lambda: steps_of(tmp_path / "cut") >= 12)
+    slurm_call(slurm, "scancel", "--signal=USR2", job)
+    out = finish(process, 240)
+    assert process.returncode == 0, out
+    logs = "".join(file.read_text(errors="replace") for file in (tmp_path / "cut").glob("sweeps/*/logs/*/*.err"))
+    assert "Requeued job" in logs
+    (cut,) = (tmp_path / "cut" / "runs").glob("smoke-*/report.json")
+    stages = json.loads(cut.read_text(encoding="utf-8"))["stages"]
+    assert {stage["name"]: stage["outcome"] for stage in stages}["sft/train"] == "resumed"
+    command = [sys.executable, "-m", "pipeline", *long, "run_id=one", f"outputs={tmp_path / 'one'}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    assert log_of(cut.parent) == log_of(tmp_path / "one" / "runs" / "one")
