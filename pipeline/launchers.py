@@ -50,9 +50,8 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
     at_once = at_a_time(launcher.jobs, jobs)
     while waiting:
         several = max(2, at_once)  # a single worker of joblib's would be this process
-        parallel = Parallel(
-            n_jobs=several, backend="loky", return_as="generator_unordered", pre_dispatch=at_once, batch_size=1
-        )
+        how: dict[str, Any] = {"return_as": "generator_unordered", "pre_dispatch": at_once, "batch_size": 1}
+        parallel: Any = Parallel(n_jobs=several, backend="loky", **how)
         try:
             for ended in parallel(delayed(run_job)(asdict(job)) for job in list(waiting.values())):
                 waiting.pop(ended["number"])
@@ -101,6 +100,7 @@ def ray(launcher: Ray, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
     """Tasks of a Ray cluster; one whose worker died is started again by Ray, once."""
     need("ray", "ray", "ray")
     import ray as engine
+    from ray.exceptions import RayError
 
     config = validate(RunConfig, jobs[0].config)
     gpus = config.launch.processes if config.launch.kind == "gpus" else 0
@@ -118,7 +118,7 @@ def ray(launcher: Ray, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
             job = of.pop(done)
             try:
                 yield Outcome(**engine.get(done))
-            except engine.exceptions.RayError as error:
+            except RayError as error:
                 yield lost(job, f"Ray: {_first_line(error)}")
     finally:
         engine.shutdown()
