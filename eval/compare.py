@@ -1,16 +1,20 @@
 """Two models' predictions of the same rows: metrics of each, and the verdict on their difference. Needs no model."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from data_prep.errors import DataError
+from eval.choice.statistics import mcnemar
 from eval.config import StatisticsConfig
+from eval.fairness.tasks import fairness_changes, fairness_summary
 from eval.measures.text import ROUGE, score_texts
 from eval.predictions import MEASURES, Measure, predictions_path, read_policies
-from eval.statistics import PairedTest, holm, paired_test, resample
+from eval.statistics import PairedTest, detectable_difference, holm, more_needed, paired_test, resample
 from eval.tasks import Metric, Task, datasets_of, sorted_predictions, tasks_of
 
 Comparison = dict[str, dict[str, dict[str, Any]]]
@@ -19,38 +23,72 @@ Comparison = dict[str, dict[str, dict[str, Any]]]
 _SAME_IN_ROWS: dict[Measure, tuple[str, ...]] = {
     "perplexity": ("bytes", "words"),
     "generation": ("prompt", "reference"),
+    "choice": ("context_sha256", "choices", "gold"),
+    "cloze": ("context_sha256", "word"),
+    "pairs": ("kind", "bias_type", "sentences", "context_sha256"),
+    "bbq": ("context_sha256", "choices", "gold", "condition"),
+    "groups": ("context_sha256", "choices", "gold", "group"),
 }
-_SAME_IN_POLICIES = ("perplexity", "generation", "template_sha256", "rouge", "bleu", "chrf")
+_SAME_IN_POLICIES = (*MEASURES, "template_sha256", "rouge", "bleu", "chrf")
+
+Metrics = Mapping[str, Sequence[str]]
+"""Data set → the metrics of its generated answers (`eval.answer_tasks`)."""
 
 
-def summarise(folder: Path) -> dict[str, dict[str, float]]:
+def summarise(folder: Path, metrics: Metrics = {}) -> dict[str, dict[str, float]]:  # noqa: B006, nobody writes it
     """Every metric of one model: task → metric → value. A perplexity too large for a number is left out."""
-    tasks = [task for dataset in datasets_of(folder) for task in tasks_of(folder, dataset)]
-    values = {task.key: {metric.name: _value(task, metric) for metric in task.metrics} for task in tasks}
-    return {
-        key: {name: value for name, value in metrics.items() if math.isfinite(value)} for key, metrics in values.items()
-    }
+    result: dict[str, dict[str, float]] = {}
+    for dataset in datasets_of(folder):
+        for task in tasks_of(folder, dataset, metrics.get(dataset, ())):
+            values = {metric.name: _value(task, metric) for metric in task.metrics} | task.shown
+            result[task.key] = {name: value for name, value in values.items() if math.isfinite(value)}
+        result |= fairness_summary(folder, dataset)
+    return result
 
 
-def compare(base_folder: Path, tuned_folder: Path, config: StatisticsConfig) -> Comparison:
+def compare(
+    base_folder: Path,
+    tuned_folder: Path,
+    config: StatisticsConfig,
+    metrics: Metrics = {},  # noqa: B006, nobody writes it
+    judged: Comparison | None = None,
+) -> Comparison:
     """Task → metric → {"base", "tuned", "difference", "low", "high", "p", "p_holm", "n", "verdict", "detectable",
     "more_needed"}; difference is tuned - base.
 
     `verdict` is "better" or "worse" when p after Holm's correction over everything compared here is at most
     1 - confidence and the interval lies on that side of 0, else "cannot tell". `more_needed` is a number of rows, and
-    None with a verdict or without any difference. Raises DataError where the two were not measured alike.
+    None with a verdict or without any difference. Shares of right answers also have "won" and "lost", the rows that
+    only one model has right. `judged`: task → metric → a judge's entry (`eval.judge.summary`), corrected and judged
+    together with the others. Raises DataError where the two were not measured alike.
     """
-    tests: list[tuple[str, Metric, PairedTest]] = []
+    base, tuned, fairness = list[Task](), list[Task](), Comparison()
     for dataset in _same_datasets(base_folder, tuned_folder):
         _check_alike(base_folder, tuned_folder, dataset)
-        pairs = zip(tasks_of(base_folder, dataset), tasks_of(tuned_folder, dataset), strict=True)
-        for base, tuned in pairs:
-            tests += [(base.key, metric, test) for metric, test in _tests(base, tuned, config)]
+        for folder, tasks in ((base_folder, base), (tuned_folder, tuned)):
+            tasks += tasks_of(folder, dataset, metrics.get(dataset, ()))
+        fairness |= fairness_changes(base_folder, tuned_folder, dataset, config)
+    return compare_tasks(base, tuned, config, judged) | fairness
+
+
+def compare_tasks(
+    base: Sequence[Task], tuned: Sequence[Task], config: StatisticsConfig, judged: Comparison | None = None
+) -> Comparison:
+    """The same of tasks whose rows are pairs, in the same order for both models."""
+    tests: list[tuple[str, Metric, PairedTest]] = []
+    result = Comparison()
+    for one, other in zip(base, tuned, strict=True):
+        if one.key != other.key or one.rows.shape != other.rows.shape:
+            raise _unlike(one.key, f"{len(one.rows)} rows of base and {len(other.rows)} of tuned ({other.key})")
+        found = _tests(one, other, config)
+        tests += [(one.key, metric, test) for metric, test in found]
+        if found:
+            result[one.key] = {metric.name: _discordant(one, other, metric) for metric, _ in found}
+    _add_judged(result, tests, judged or {}, config)
     corrected = _corrected(tests)
-    result: Comparison = {}
     for key, metric, test in tests:
         p_holm = corrected[key, metric.hypothesis]
-        result.setdefault(key, {})[metric.name] = _entry(metric, test, p_holm, 1 - config.confidence)
+        result[key][metric.name] |= _entry(metric, test, p_holm, 1 - config.confidence)
     return result
 
 
@@ -103,8 +141,47 @@ def _tests(base: Task, tuned: Task, config: StatisticsConfig) -> list[tuple[Metr
         with np.errstate(over="ignore", invalid="ignore"):
             test = paired_test(base.rows[:, columns], tuned.rows[:, columns], metric.measure, drawn, config)
         if all(map(math.isfinite, test[:6])):
-            tests.append((metric, test))
+            tests.append(_exactly(base, tuned, metric, test, tests))
     return tests
+
+
+def _exactly(
+    base: Task, tuned: Task, metric: Metric, test: PairedTest, before: list[tuple[Metric, PairedTest]]
+) -> tuple[Metric, PairedTest]:
+    """Shares of right answers: with McNemar's p, and once where an earlier metric found the same answers right."""
+    if metric.binary is None:
+        return metric, test
+    outcomes = [task.rows[:, metric.binary] for task in (base, tuned)]
+    for other, _ in before:
+        if other.binary is not None and all(
+            np.array_equal(task.rows[:, other.binary], found)
+            for task, found in zip((base, tuned), outcomes, strict=True)
+        ):
+            metric = metric._replace(hypothesis=other.hypothesis)
+            break
+    return metric, test._replace(p=mcnemar(*(found.tolist() for found in outcomes)).p)
+
+
+def _discordant(base: Task, tuned: Task, metric: Metric) -> dict[str, Any]:
+    """The rows that only the tuned model, and that only the base has right."""
+    if metric.binary is None:
+        return {}
+    exact = mcnemar(base.rows[:, metric.binary].tolist(), tuned.rows[:, metric.binary].tolist())
+    return {"won": exact.won, "lost": exact.lost}
+
+
+def _add_judged(
+    result: Comparison, tests: list[tuple[str, Metric, PairedTest]], judged: Comparison, config: StatisticsConfig
+) -> None:
+    """A judge's win rates among the tests: the difference of both models' shares of wins, with the judge's p."""
+    for key, entries in judged.items():
+        for name, entry in entries.items():
+            error = (entry["high"] - entry["low"]) / (2 * NormalDist().inv_cdf((1 + config.confidence) / 2))
+            room = detectable_difference(error, config.confidence)
+            more = more_needed(entry["difference"], error, entry["n"], config.confidence)
+            test = PairedTest(**entry, detectable=room, more_needed=more)
+            tests.append((key, Metric(name, name, slice(None), lambda sums: sums), test))
+            result.setdefault(key, {})[name] = {}
 
 
 def _corrected(tests: list[tuple[str, Metric, PairedTest]]) -> dict[tuple[str, str], float]:

@@ -1,8 +1,12 @@
 """What is measured and how it is compared: the user's side of the evaluation."""
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from data_prep.strict import StrictModel
+from eval.choice.config import ChoiceConfig, ClassificationConfig, ClozeConfig
+from eval.fairness.config import BbqConfig, PairConfig, WinogenderConfig
 
 
 class PerplexityConfig(StrictModel):
@@ -26,6 +30,86 @@ class GenerationConfig(StrictModel):
     """Longest answer in tokens; longer ones are cut and marked `length`."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts per batch, halved by itself where memory runs out; it changes the speed, and rarely a near tie."""
+
+
+class NgramConfig(StrictModel):
+    """A model that only counts: bits per byte of byte n-grams of the training text, as a yardstick."""
+
+    order: int = Field(default=5, ge=1, le=12)
+    """Longest n-gram in bytes."""
+    max_bytes: int = Field(default=1_000_000, ge=1)
+    """Bytes of training text that are counted, the first rows in the order of a hash of their ids."""
+
+
+ANSWER_METRICS = (
+    "rouge",
+    "bleu",
+    "exact_match",
+    "f1",
+    "number",
+    "label",
+    "toxicity",
+)
+
+
+def _known_metric(name: str) -> str:
+    if name in ANSWER_METRICS or (name.count(":") == 1 and all(name.split(":"))):
+        return name
+    raise ValueError(
+        f"{name!r} is no metric; allowed are {', '.join(ANSWER_METRICS)}, module:function, file.py:function and "
+        "evaluate:NAME_OR_SCRIPT"
+    )
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+
+
+class ChoiceTask(ChoiceConfig):
+    """Questions with given answers: rows of question and choices (PIQA, ARC, CommonsenseQA, BoolQ and their kind)."""
+
+    kind: Literal["choice"] = "choice"
+    """Which kind of task this is."""
+
+
+class ClozeTask(ClozeConfig):
+    """The last word of each text (LAMBADA): is it the likeliest, and how likely is it."""
+
+    kind: Literal["cloze"] = "cloze"
+    """Which kind of task this is."""
+
+
+class ClassificationTask(ClassificationConfig):
+    """Rows of text and label, classified by which label word follows the prompt with the highest likelihood."""
+
+    kind: Literal["classification"] = "classification"
+    """Which kind of task this is."""
+
+
+class PairTask(PairConfig):
+    """Pairs of sentences about different groups (CrowS-Pairs, StereoSet, WinoBias): which one is likelier."""
+
+    kind: Literal["pairs"] = "pairs"
+    """Which kind of task this is."""
+
+
+class BbqTask(BbqConfig):
+    """The Bias Benchmark for QA: accuracy and bias where the context answers the question, and where it does not."""
+
+    kind: Literal["bbq"] = "bbq"
+    """Which kind of task this is."""
+
+
+class GroupsTask(WinogenderConfig):
+    """Questions about people of different groups: accuracy by group and the gap between groups (Winogender)."""
+
+    kind: Literal["groups"] = "groups"
+    """Which kind of task this is."""
+
+
+TaskConfig = Annotated[
+    ChoiceTask | ClozeTask | ClassificationTask | PairTask | BbqTask | GroupsTask, Field(discriminator="kind")
+]
+"""A data set that is measured in its own way, instead of by perplexity and generated answers."""
 
 
 class StatisticsConfig(StrictModel):

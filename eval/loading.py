@@ -26,7 +26,8 @@ def load_model(
 ) -> tuple[Any, Any]:
     """A causal model in evaluation mode with its tokenizer (left padding, a pad token).
 
-    PEFT `adapters` are merged into the weights one after the other. `device` None takes the GPU where there is one.
+    PEFT `adapters` are merged into the weights one after the other; virtual tokens stay beside them. `device` None
+    takes the GPU where there is one.
     Raises DataError when a folder, a number format or a file in it is not usable.
     """
     from transformers import AutoModelForCausalLM
@@ -94,11 +95,11 @@ def weights_key(model: Any) -> str:
 
 
 def _merged(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel
+    from eval.adapters import apply_adapter
 
     _check(adapter, "adapter_config.json")
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return apply_adapter(model, adapter)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
 

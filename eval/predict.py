@@ -93,7 +93,7 @@ def _score(
         return [by_id[sample.id] for sample in samples]
 
     notes = {"perplexity": policy} | ({} if whole else {"template_sha256": template_sha256(tokenizer, template)})
-    return _finish(out, dataset, "perplexity", key, compute, notes)
+    return finish(out, dataset, "perplexity", key, compute, notes)
 
 
 def _answer(
@@ -119,10 +119,10 @@ def _answer(
         return generate(model, tokenizer, samples, config, template, partial, track)
 
     key = generation_key(model, tokenizer, samples, config, template)
-    return _finish(out, dataset, "generation", key, compute, notes)
+    return finish(out, dataset, "generation", key, compute, notes)
 
 
-def _finish(
+def finish(
     out: Path,
     dataset: str,
     measure: Measure,
@@ -130,7 +130,10 @@ def _finish(
     compute: Callable[[Path], list[Prediction]],
     notes: dict[str, Any],
 ) -> dict[str, float]:
-    """Compute a predictions file, or take the finished one; the partial file goes last, so that nothing is lost."""
+    """Compute a predictions file, or take the finished one; the partial file goes last, so that nothing is lost.
+
+    Returns the numbers of one measure that `predict` tells of.
+    """
     start, path = time.perf_counter(), predictions_path(out, dataset, measure)
     cached = is_finished(out, dataset, measure, key)
     if cached:
@@ -141,6 +144,11 @@ def _finish(
         write_predictions(out, dataset, measure, rows)
         note_policy(out, dataset, notes, measure, key)
         partial.unlink(missing_ok=True)
-    seconds, tokens = time.perf_counter() - start, sum(row["tokens"] for row in rows)
+    seconds, tokens = time.perf_counter() - start, sum(_tokens(row) for row in rows)
     numbers = {f"{measure}_rows": len(rows), f"{measure}_tokens": tokens, f"{measure}_seconds": seconds}
     return numbers if cached else {**numbers, f"{measure}_tokens_per_second": tokens / seconds}
+
+
+def _tokens(row: Prediction) -> int:
+    """Tokens of a row: one number, or one for each choice."""
+    return sum(row["tokens"]) if isinstance(row["tokens"], list) else row["tokens"]

@@ -2,7 +2,11 @@
 
     <dataset>.perplexity.jsonl   {"id", "nll", "tokens", "words", "bytes"}
     <dataset>.generation.jsonl   {"id", "prompt", "output", "reference", "finish_reason", "tokens"}
-    policies.json                data set → how it was measured: "perplexity", "generation", "template_sha256", "rouge",
+    <dataset>.choice.jsonl       multiple choice and classification, see `eval.choice.score`; so bbq and groups, with
+                                 what `eval.fairness` adds
+    <dataset>.cloze.jsonl        see `eval.choice.cloze`
+    <dataset>.pairs.jsonl        see `eval.fairness.likelihoods`
+    policies.json                data set → how it was measured: an entry for each measure, "template_sha256", "rouge",
                                  "bleu", "chrf" and the "keys" that say what the files were made from
 
 A file that is being made is called `<name>.partial` and grows batch by batch.
@@ -20,9 +24,9 @@ from data_prep.rows import write_whole
 
 Item = TypeVar("Item")
 Prediction = dict[str, Any]
-Measure = Literal["perplexity", "generation"]
+Measure = Literal["perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups"]
 
-MEASURES: tuple[Measure, ...] = ("perplexity", "generation")
+MEASURES: tuple[Measure, ...] = ("perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups")
 POLICIES = "policies.json"
 
 
@@ -50,6 +54,8 @@ def write_predictions(folder: Path, dataset: str, measure: Measure, rows: Sequen
 def copy_without(folder: Path, dataset: str, ids: set[str], out: Path) -> int:
     """Copy the predictions of one data set into `out` without the rows of these ids; returns how many rows there were.
 
+    Twins of a row (`<id>/female`, `<id>/male`) go with it.
+
     Raises:
         DataError: no row is left.
     """
@@ -58,7 +64,7 @@ def copy_without(folder: Path, dataset: str, ids: set[str], out: Path) -> int:
         if not predictions_path(folder, dataset, measure).exists():
             continue
         rows = read_predictions(folder, dataset, measure)
-        left = [row for row in rows if row["id"] not in ids]
+        left = [row for row in rows if row["id"] not in ids and row["id"].rpartition("/")[0] not in ids]
         rows_before, left_over = max(rows_before, len(rows)), left_over + len(left)
         if left:
             write_predictions(out, dataset, measure, left)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
 from data_prep.tokens.config import Template
+from data_prep.tokens.preference import side_row
 from data_prep.tokens.template import RowTemplateError, render, render_prompt, template_kind
 
 
@@ -25,7 +26,11 @@ def choose(rows: Sequence[Row], max_rows: int | None) -> list[Row]:
 
 
 def samples_of(tokenizer: Any, rows: Sequence[Row], template: Template = "auto") -> list[Sample]:
-    """Text rows whole; other rows as rendered prompt and last answer. DataError where the two kinds are mixed."""
+    """Text rows whole; other rows as rendered prompt and last answer. DataError where the two kinds are mixed.
+
+    Of preference rows the chosen answer is measured.
+    """
+    rows = [side_row(row, "chosen") if shape_of(row) == "preference" else row for row in rows]
     kinds = {shape_of(row) == "text" for row in rows}
     if len(kinds) > 1:
         raise DataError("test rows: text rows and rows with a prompt are mixed; put them into two data sets")

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from pipeline.errors import ProvetuneError
 
-GROUPS = ("experiment", "model", "model/scratch", "data", "adapter", "launch", "hydra/launcher")
+GROUPS = (
+    "experiment",
+    "model",
+    "model/scratch",
+    "model/ablation",
+    "data",
+    "adapter",
+    "benchmark",
+    "judge",
+    "launch",
+    "hydra/launcher",
+)
 """The groups of conf/ that a user chooses from."""
 
 USAGE = """\

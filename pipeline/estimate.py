@@ -114,6 +114,8 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     scored = generated = 0
     if config["perplexity"]:
         scored += (config["perplexity"]["max_rows"] or 128) * USUAL_ROW
+    if config["task"]:
+        scored += (config["task"]["max_rows"] or 1000) * USUAL_ROW
     if config["generation"]:
         rows = config["generation"]["max_rows"] or 128
         scored += rows * USUAL_ROW

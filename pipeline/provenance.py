@@ -39,21 +39,34 @@ PACKAGES = [
     "trl",
 ]
 """The packages whose version can change a number."""
+_DETERMINISM = (
+    "PYTHONHASHSEED",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+)
+"""Variables that decide the order of sums; none of them is a secret."""
+_SOURCE = (".py", ".yaml", ".j2", ".css", ".js")
 
 
 def environment(seed: int) -> dict[str, Any]:
     """Python, packages, hardware, git and seed, as JSON values."""
+    cards = gpus()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus(),
+        "gpus": cards,
         "threads": _threads(),
         "packages": package_versions(),
+        "source_sha256": _source_sha256(),
         "git": _git(),
         "seed": seed,
+        "deterministic": not cards,
+        "determinism": {name: os.environ.get(name) for name in _DETERMINISM},
     }
 
 
@@ -66,6 +79,28 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def file_list_hash(distribution: importlib.metadata.Distribution) -> str:
+    """Hex sha256 of a distribution's RECORD, which holds the hash of each of its files; empty where it has none."""
+    record = distribution.read_text("RECORD")
+    return hashlib.sha256(record.encode()).hexdigest() if record else ""
+
+
+def working_changes() -> str:
+    """What the work tree of the working folder changes against its commit, as a patch; empty without a repository."""
+    return (_git_output("diff", "HEAD") or "") if shutil.which("git") else ""
+
+
+def _source_sha256() -> str:
+    """One hash of Provetune's own code and defaults as they are installed here."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for package in ("pipeline", "data_prep", "eval", "conf"):
+        for file in sorted((root / package).rglob("*")):
+            if file.suffix in _SOURCE:
+                digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _threads() -> int:

@@ -1,7 +1,6 @@
 """One run, from a typed configuration to its report; or its plan."""
 
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,23 +10,25 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline import __version__
 from pipeline.artifacts import write_json
 from pipeline.config import LATEST, RunConfig
 from pipeline.console import Display
 from pipeline.cost import cost_lines
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
+from pipeline.manifest import begun, completed
 from pipeline.node_runner import follow_node_0
 from pipeline.nodes import Nodes, identity
 from pipeline.plan import Plan, make_plan
-from pipeline.provenance import environment
+from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
+from pipeline.secrets import refuse_secrets
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
     """Plan, and unless `mode=plan` execute and report. The exit code; errors are raised after the report is written."""
     console = Console(highlight=False, emoji=False)
+    refuse_secrets(config.model_dump(mode="json", by_alias=True))
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
@@ -59,7 +60,7 @@ def _run_here(plan: Plan, overrides: Sequence[str], console: Console, nodes: Nod
     """Execute a plan and report."""
     folder = _run_folder(plan.config)
     started = time.time()
-    manifest = _manifest(plan, overrides, folder.name)
+    manifest = begun(plan, overrides, folder)
     write_json(folder / "manifest.json", manifest)
     console.print(printable(f"run {folder.name} → {folder}"), markup=False, soft_wrap=True)
     results: list[NodeResult] = []
@@ -76,11 +77,6 @@ def _run_here(plan: Plan, overrides: Sequence[str], console: Console, nodes: Nod
     if failure is not None:  # what stopped the run is told first, also where no report could be written
         raise failure
     return 0
-
-
-def command_line(overrides: Sequence[str]) -> str:
-    """The command that starts this run again."""
-    return shlex.join(["python", "-m", "pipeline", *overrides])
 
 
 def _run_folder(config: RunConfig) -> Path:
@@ -115,29 +111,6 @@ def _refuse_changed(folder: Path, config: RunConfig) -> None:
         )
 
 
-def _manifest(plan: Plan, overrides: Sequence[str], run_id: str) -> dict[str, Any]:
-    """What is about to run, with what, written before anything runs."""
-    return {
-        "run_id": run_id,
-        "provetune": __version__,
-        "command": command_line(overrides),
-        "overrides": list(overrides),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": plan.config.model_dump(mode="json", by_alias=True),
-        "sources": {
-            "model": {"source": plan.config.model.source, **plan.model.identity},
-            "data": {
-                name: {"source": plan.config.data[name].source, **origin.identity} for name, origin in plan.data.items()
-            },
-        },
-        "nodes": [
-            {"name": step.node.name, "kind": step.node.kind, "fingerprint": step.node.fingerprint}
-            for step in plan.steps
-        ],
-        "environment": environment(plan.config.seed),
-    }
-
-
 def _report(
     plan: Plan,
     manifest: dict[str, Any],
@@ -155,6 +128,8 @@ def _report(
     report = collect(plan, manifest, results, str(failure) if failure else None, seconds)
     write_json(folder / "report.json", report)
     page = write_report(report, folder)
+    write_json(folder / "manifest.json", completed(manifest, plan, results, str(failure) if failure else None))
+    seal_run(folder)
     _point_latest(folder)
     if failure is None:
         console.print()

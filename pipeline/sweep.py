@@ -25,6 +25,7 @@ from pipeline.console import table
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.launchers import RUN_ON
 from pipeline.launchers_config import LAUNCHERS
+from pipeline.secrets import refuse_secrets
 from pipeline.sweep_jobs import Job, Outcome, best_first, is_complete, run_job
 
 GROUP = "hydra/launcher"
@@ -40,6 +41,8 @@ def sweep(given: Sequence[str]) -> int:
     configs = [config for config in map(_typed, composed) if config is not None]
     if not configs:
         validate(RunConfig, composed[0])  # no point can run: its error, before anything starts
+    for config in configs:
+        refuse_secrets(config.model_dump(mode="json", by_alias=True))  # before the sweep's own files are written
     folder = sweep_folder(rest, configs[0].outputs)
     jobs = [
         Job(number, point, plain, str((folder / str(number)).absolute()))
@@ -114,7 +117,7 @@ def choices(override: str) -> list[str]:
         return [override]
     if not parsed.is_discrete_sweep():
         raise ConfigError(f"{override}: an interval has no end of values; write them out, or range(start,stop,step)")
-    return [f"{parsed.get_key_element().lstrip('+')}={value}" for value in parsed.sweep_string_iterator()]
+    return [f"{parsed.get_key_element().removeprefix('++')}={value}" for value in parsed.sweep_string_iterator()]
 
 
 def _parsed(override: str) -> Any:

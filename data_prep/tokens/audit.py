@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
-from data_prep.tokens.config import TokensConfig
+from data_prep.tokens.config import RenderConfig
 from data_prep.tokens.masks import IGNORED, Encoded
 from data_prep.tokens.template import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Problem = Literal["too_long", "no_supervision", "template_error"]
+Problem = Literal["too_long", "no_supervision", "template_error", "broken_pair"]
 
-_QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
+_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 def find_problem(row: Row, encoded: Encoded, max_length: int) -> tuple[Problem, str] | None:
@@ -43,7 +43,7 @@ def find_problem(row: Row, encoded: Encoded, max_length: int) -> tuple[Problem, 
 class Audit:
     """Counts over the rows of one split; `report` is what audit.json holds."""
 
-    def __init__(self, split: str, tokenizer: "PreTrainedTokenizerBase", config: TokensConfig) -> None:
+    def __init__(self, split: str, tokenizer: "PreTrainedTokenizerBase", config: RenderConfig) -> None:
         """Start empty; the tokenizer decodes the preview."""
         self.split = split
         self._tokenizer = tokenizer
@@ -65,6 +65,7 @@ class Audit:
             "truncated_tokens": encoded.truncated_tokens,
             "truncated_supervised_tokens": encoded.truncated_supervised,
             "straddling_tokens": encoded.straddling,
+            "typed_control_tokens": len(rendered.typed),
         }
         self._total.update(counts)
         self._of_source(row).update(counts)
@@ -90,6 +91,7 @@ class Audit:
             "truncated_token_share": lost / max(1, total["tokens"] + lost),
             "truncated_supervised_share": lost_supervised / max(1, total["supervised_tokens"] + lost_supervised),
             "straddling_tokens": total["straddling_tokens"],
+            "typed_control_tokens": total["typed_control_tokens"],
             "dropped_rows": self._dropped.total(),
         }
 

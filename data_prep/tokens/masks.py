@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 from data_prep.errors import DataError
 from data_prep.tokens.template import Rendered
+from data_prep.tokens.typed import disguised, disguised_backend
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
@@ -59,11 +60,25 @@ def encode_batch(tokenizer: "PreTrainedTokenizerBase", rendered: Sequence[Render
             "use a fast tokenizer (one with a tokenizer.json)"
         )
     backend = _offset_backend(tokenizer, len(tokenizer))
-    encodings = backend.encode_batch([row.text for row in rendered], add_special_tokens=False)
+    encodings = backend.encode_batch([row.text for row in rendered if not row.typed], add_special_tokens=False)
+    encoded = iter(encodings)
     return [
-        _labelled(row, encoding.ids, encoding.offsets, max_length, backend.normalizer is not None)
-        for row, encoding in zip(rendered, encodings, strict=True)
+        _labelled(row, found.ids, found.offsets, max_length, backend.normalizer is not None)
+        for row in rendered
+        for found in [_encode_typed(tokenizer, row) if row.typed else next(encoded)]
     ]
+
+
+def _encode_typed(tokenizer: "PreTrainedTokenizerBase", row: Rendered) -> "Encoding":
+    """The tokens of a text in which somebody typed control tokens: those are spelled out like any other word."""
+    backend = _disguised_backend(tokenizer, str(tokenizer.chat_template), len(tokenizer))
+    return backend.encode(disguised(tokenizer, row.text, row.typed), add_special_tokens=False)
+
+
+@lru_cache(maxsize=4)
+def _disguised_backend(tokenizer: "PreTrainedTokenizerBase", template: str, size: int) -> "Tokenizer":
+    """`template` and `size` are part of the cache key."""
+    return disguised_backend(tokenizer, _offset_backend(tokenizer, size))
 
 
 @lru_cache(maxsize=4)

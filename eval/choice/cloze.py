@@ -14,11 +14,10 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from eval.choice.config import ClozeConfig
-from eval.choice.encode import encode_all
-from eval.choice.score import Rows, score_encoded
-from eval.loading import weights_key
 from eval.predictions import key_of
 from eval.samples import choose
+
+Rows = list[dict[str, Any]]
 
 
 class ClozeItem(NamedTuple):
@@ -57,6 +56,10 @@ def score_cloze(
     partial: Path | None = None,
 ) -> Rows:
     """One row for each chosen item, in the order of a hash of their ids."""
+    from eval.choice.encode import encode_all
+    from eval.choice.score import score_encoded
+    from eval.loading import weights_key
+
     by_id = {item.id: item for item in items}
     chosen = [by_id[row["id"]] for row in choose([{"id": name} for name in by_id], config.max_rows)]
     asked = [(item.id, item.context, [config.delimiter + item.word]) for item in chosen]

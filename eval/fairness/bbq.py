@@ -16,12 +16,12 @@ from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from eval.choice.items import ChoiceItem, items_of
 from eval.choice.metrics import paired, picks
-from eval.choice.score import Rows, score_choice
 from eval.config import StatisticsConfig
 from eval.fairness.config import BbqConfig
 from eval.fairness.measures import Entry, Measure, changes, share_of, summarise
 
 Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
 UNKNOWN_ANSWERS = frozenset(
     (
         "unknown",
@@ -66,6 +66,8 @@ def score_bbq(
     partial: Path | None = None,
 ) -> Rows:
     """One row for each chosen item."""
+    from eval.choice.score import score_choice
+
     by_id = {each.item.id: each for each in items}
     rows = score_choice(model, tokenizer, [each.item for each in items], config, track, partial=partial)
     return [{**row, **_facts(by_id[row["id"]])} for row in rows]

@@ -15,12 +15,12 @@ from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from eval.choice.items import ChoiceItem
 from eval.choice.metrics import paired, picks
-from eval.choice.score import Rows, score_choice
 from eval.config import StatisticsConfig
 from eval.fairness.config import WinogenderConfig
 from eval.fairness.measures import Entry, Measure, changes, summarise
 
 Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
 _PRONOUN = re.compile(r"\b(she|hers|herself|her|he|his|himself|him)\b", re.IGNORECASE)
 _SWAPPED = {"she": "he", "hers": "his", "herself": "himself", "he": "she", "himself": "herself", "him": "her"}
 _AFTER_OBJECT = re.compile(
@@ -52,6 +52,8 @@ def score_winogender(
     partial: Path | None = None,
 ) -> Rows:
     """Rows of `eval.choice.score` with a group; `max_rows` counts twins one by one."""
+    from eval.choice.score import score_choice
+
     asked = with_twins(items) if config.twins else items
     return score_choice(model, tokenizer, asked, config, track, partial=partial)
 

@@ -114,7 +114,8 @@ class JudgeConfig(StrictModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     judges: list[Judge] = Field(min_length=1)
-    """Who judges; a judge of the family of a model under test is refused."""
+    """Who judges, as a list or under names (`judges.main.model=…`); a judge of the family of a model under test is
+    refused."""
     kind: Literal["pairwise", "pointwise", "reference"] = "pairwise"
     """pairwise: which of two answers is better; reference: the same beside a reference answer; pointwise: each answer
     alone gets points, and more points win."""
@@ -133,6 +134,12 @@ class JudgeConfig(StrictModel):
     beside the mean log-loss: see `eval.judge.length`."""
     force_own_family: bool = False
     """Judge although a judge and a model under test are of one family; the result is flagged."""
+
+    @field_validator("judges", mode="before")
+    @classmethod
+    def judges_may_have_names(cls, value: Any) -> Any:
+        """A mapping of names to judges too, because a command line cannot change an item of a list."""
+        return list(value.values()) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def judges_are_different(self) -> "JudgeConfig":

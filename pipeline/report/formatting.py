@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 MISSING = "–"
+_HUGE = 1e6
 _NOT_FINITE = "not a finite number"
 # not strftime's %B, which follows the locale: the same report has the same bytes everywhere
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July")
@@ -43,11 +44,14 @@ def decimals_for(low: float | None, high: float | None) -> int:
 
 
 def fixed(value: Any, decimals: int) -> str:
-    """A number with exactly `decimals` decimals."""
+    """A number with exactly `decimals` decimals; from a million on three digits and a power of ten."""
     if not _is_shown(value):
         return MISSING
     if not math.isfinite(value):
         return _NOT_FINITE
+    if abs(value) >= _HUGE:  # a word perplexity of a raw model can be 2e9: its ten digits say nothing
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return _minus(f"{mantissa}e{int(exponent)}")
     text = f"{value:,.{decimals}f}"
     return _minus(text[1:] if text.startswith("-") and not text.strip("-0.,") else text)
 

@@ -15,12 +15,16 @@ LABELS = {
     "accuracy_normalised": "length-normalised accuracy",
     "exact_match": "exact match",
     "f1": "F1",
+    "macro_f1": "macro-F1",
+    "accuracy_bytes": "byte-normalised accuracy",
+    "perplexity": "perplexity of the word",
+    "stereotype_share": "share of stereotypes preferred",
     "win_rate": "win rate",
     "length_controlled_win_rate": "length-controlled win rate",
     "order_consistency": "order consistency",
     "parse_failures": "parse failures",
 }
-_LOWER_IS_BETTER = {"bits_per_byte", "parse_failures", "loss", "nll"}
+_LOWER_IS_BETTER = {"bits_per_byte", "parse_failures", "loss", "nll", "toxicity", "toxic_share"}
 _SPEAKS_FOR = (
     "bits_per_byte",
     "rougeL",

@@ -17,7 +17,7 @@ from pipeline.report.schema import Report
 
 __all__ = ["ReportError", "load_report", "render_html", "render_markdown", "write_report"]
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _MAX_SAMPLES, _MAX_PREVIEWS = 10, 4
 _OUTCOMES = {"ran": "ran", "cached": "cached", "resumed": "resumed", "failed": "failed"}
 
@@ -25,36 +25,38 @@ _OUTCOMES = {"ran": "ran", "cached": "cached", "resumed": "resumed", "failed": "
 def write_report(report: dict[str, Any], folder: Path) -> Path:
     """Write `report.html` and `report.md` into `folder`, each by rename, and return the path of the page."""
     parsed = parse(report)
-    _write(folder / "report.md", render_markdown(parsed))
-    _write(folder / "report.html", render_html(parsed))
+    write_whole(folder / "report.md", render_markdown(parsed))
+    write_whole(folder / "report.html", render_html(parsed))
     return folder / "report.html"
 
 
 def render_html(report: Report) -> str:
     """The page: styles, charts and the one small script inside, nothing loaded from elsewhere."""
-    script = (_TEMPLATES / "copy.js").read_text("utf-8")
+    script = (TEMPLATES / "copy.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    charts = {name: _safe_charts(training_charts(training, name)) for name, training in report.training.items()}
-    template = _environment(autoescape=True).get_template("report.html.j2")
-    style = Markup((_TEMPLATES / "style.css").read_text("utf-8"))
+    charts = {name: safe_charts(training_charts(training, name)) for name, training in report.training.items()}
+    template = environment(autoescape=True).get_template("report.html.j2")
+    style = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     return template.render(**_context(report), charts=charts, style=style, script=Markup(script), script_digest=digest)
 
 
 def render_markdown(report: Report) -> str:
     """The same content for a pull request or a terminal: verdict first, then tables."""
-    environment = _environment(autoescape=False, finalize=safe_text.markdown)
-    environment.filters["fenced"] = safe_text.fenced
-    return environment.get_template("report.md.j2").render(**_context(report)).rstrip() + "\n"
+    made = environment(autoescape=False, finalize=safe_text.markdown)
+    made.filters["fenced"] = safe_text.fenced
+    return made.get_template("report.md.j2").render(**_context(report)).rstrip() + "\n"
 
 
-def _safe_charts(charts: list[Chart]) -> list[dict[str, Any]]:
+def safe_charts(charts: list[Chart]) -> list[dict[str, Any]]:
+    """Charts whose SVG a template takes as it is."""
     # the charts hold numbers and our own words only, so their SVG goes in unescaped
     return [chart._asdict() | {"wide": Markup(chart.wide), "narrow": Markup(chart.narrow)} for chart in charts]
 
 
-def _environment(autoescape: bool, **options: Any) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+def environment(autoescape: bool, **options: Any) -> Environment:
+    """Jinja with the report's templates and number formats; an undefined name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -62,11 +64,11 @@ def _environment(autoescape: bool, **options: Any) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
-    environment.filters |= {
+    made.filters |= {
         name: getattr(formatting, name) for name in ("number", "count", "size", "duration", "date", "percent", "value")
     }
-    environment.filters["one_line"] = safe_text.one_line
-    return environment
+    made.filters["one_line"] = safe_text.one_line
+    return made
 
 
 def _context(report: Report) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _samples(report: Report) -> dict[str, dict[str, Any]]:
     return shown
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write by rename: a reader sees the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -228,6 +228,7 @@ class Comparison(Part):
     verdict: str | None = None
     detectable: float | None = None
     more_needed: float | None = None
+    neutral: float | None = None
 
 
 class Sample(Part):
@@ -253,12 +254,15 @@ class Samples(Part):
 
 
 class Evaluation(Part):
-    """All numbers: per model, per comparison, with samples and the policies that made them."""
+    """All numbers: per model, per comparison, with samples and the policies that made them; `judge`: comparison → data
+    set → card, judges, policy, labelling_page; `scale`: data set → bits per byte of an n-gram model."""
 
     models: Map[Map[Map[Any]]] = {}
     comparisons: Map[Map[Map[Comparison]]] = {}
     samples: Map[Samples] = {}
     policies: Map[Map[Any]] = {}
+    judge: Map[Map[Map[Any]]] = {}
+    scale: Map[float | None] = {}
 
 
 class Verdict(Comparison):

@@ -5,8 +5,11 @@ then one line in each table.
 """
 
 from pipeline.contract import StageConfig
+from pipeline.stages.dpo.config import DpoConfig
 from pipeline.stages.evaluate.config import EvaluateConfig
+from pipeline.stages.export.config import ExportConfig
 from pipeline.stages.filter.config import FilterConfig
+from pipeline.stages.merge.config import MergeConfig
 from pipeline.stages.mix.config import MixConfig
 from pipeline.stages.pretrain.config import PretrainConfig
 from pipeline.stages.sft.config import SftConfig
@@ -18,6 +21,9 @@ STAGES: dict[str, type[StageConfig]] = {
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,
+    "dpo": DpoConfig,
+    "merge": MergeConfig,
+    "export": ExportConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -34,7 +40,15 @@ RUNNERS: dict[str, str] = {
     "pretrain.train": "pipeline.stages.pretrain.train",
     "sft.prepare": "pipeline.stages.sft.prepare",
     "sft.train": "pipeline.stages.sft.train",
+    "dpo.prepare": "pipeline.stages.dpo.prepare",
+    "dpo.reference": "pipeline.stages.dpo.reference",
+    "dpo.train": "pipeline.stages.dpo.train",
+    "merge": "pipeline.stages.merge.run",
+    "export": "pipeline.stages.export.run",
     "evaluate.predict": "pipeline.stages.evaluate.predict",
+    "evaluate.general": "pipeline.stages.evaluate.general",
+    "evaluate.baseline": "pipeline.stages.evaluate.baseline",
+    "evaluate.judge": "pipeline.stages.evaluate.judge",
     "evaluate.overlap": "pipeline.stages.evaluate.overlap",
     "evaluate.compare": "pipeline.stages.evaluate.compare",
 }

@@ -1,11 +1,12 @@
 """The recipe in the words of transformers. Batch sizes are global here: what a device takes is derived."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StageFailed
-from pipeline.training.config import Recipe, TrainConfig, split_batch
+from pipeline.training.config import TrainConfig, leaves_model, split_batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -17,6 +18,8 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
 
     per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, world_size())
     on_cpu = not torch.accelerator.is_available()
+    _refuse_gpu_only(recipe, on_cpu)
+    timed = recipe.checkpoint_minutes is not None
     return {
         "output_dir": str(checkpoints),
         "max_steps": steps,
@@ -26,7 +29,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "eval_strategy": "no",
-        "save_strategy": "steps",
+        "save_strategy": "no" if timed else "steps",
         "save_steps": recipe.checkpoint_every,
         "save_total_limit": 2,
         "logging_steps": 1,
@@ -35,23 +38,46 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
-        **_optimisation(recipe, recipe.dtype),
+        **_optimisation(recipe, steps),
     }
 
 
-def _optimisation(recipe: Recipe, dtype: str) -> dict[str, Any]:
+SCHEDULES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+"""What transformers calls a schedule, where it is another name."""
+OPTIMIZERS = {"adamw_8bit": "adamw_8bit", "paged_adamw": "paged_adamw_32bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+"""What transformers calls the optimizers of bitsandbytes."""
+
+
+def _optimisation(recipe: TrainConfig, steps: int) -> dict[str, Any]:
     """How the weights move. Weights that are all trained stay in float32 and are computed with in `dtype`."""
-    autocast = recipe.adapter.kind == "none"
+    autocast, dtype = leaves_model(recipe.adapter), recipe.dtype
+    more: dict[str, Any] = {}
+    if recipe.schedule == "wsd":
+        more["lr_scheduler_kwargs"] = {"num_decay_steps": max(1, round(recipe.decay_share * steps))}
+    if recipe.optimizer in (*OPTIMIZERS, "adafactor"):
+        more["optim"] = OPTIMIZERS.get(recipe.optimizer, recipe.optimizer)
     return {
         "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
+        "lr_scheduler_type": SCHEDULES.get(recipe.schedule, recipe.schedule),
         "warmup_steps": recipe.warmup_steps,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
         "bf16": autocast and dtype == "bfloat16",
         "fp16": autocast and dtype == "float16",
         "activation_checkpointing": recipe.activation_checkpointing,
+        "use_liger_kernel": recipe.liger,
+        "torch_compile": recipe.compile,
+        **more,
     }
+
+
+def _refuse_gpu_only(recipe: TrainConfig, on_cpu: bool) -> None:
+    """What needs a GPU or an extra package says so before the model is loaded into it."""
+    if on_cpu and recipe.optimizer in OPTIMIZERS:
+        raise StageFailed(f"optimizer {recipe.optimizer}: needs a GPU; use adamw or adafactor")
+    if recipe.liger and (on_cpu or find_spec("liger_kernel") is None):
+        lacking = "a GPU" if on_cpu else "the package liger-kernel (pip install liger-kernel)"
+        raise StageFailed(f"liger: needs {lacking}; set liger=false")
 
 
 def world_size() -> int:

@@ -5,6 +5,7 @@ after every rank has written its part.
 """
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class MarkCheckpoints(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """No checkpoint of the last step: Trainer would train one step too many on a resume from it."""
-        if state.global_step >= state.max_steps:
+        if state.global_step >= state.max_steps or control.should_training_stop:
             control.should_save = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -63,3 +64,23 @@ class MarkCheckpoints(TrainerCallback):
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+
+
+class CheckpointByTime(TrainerCallback):
+    """Asks for a checkpoint when so many minutes have passed since the last one, by the clock of rank 0."""
+
+    def __init__(self, accelerator: "Accelerator", minutes: float):
+        self._accelerator, self._seconds = accelerator, 60 * minutes
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """All ranks save at the same step, or they would wait for each other for ever."""
+        due = time.monotonic() - self._last >= self._seconds
+        if self._accelerator.num_processes > 1:
+            import torch
+            from accelerate.utils import broadcast
+
+            due = bool(broadcast(torch.tensor(float(due), device=self._accelerator.device)))
+        if due:
+            control.should_save = True
+            self._last = time.monotonic()

@@ -1,56 +1,54 @@
 """What is trained and by which recipe: the settings that every training stage shares."""
 
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_prep.strict import StrictModel
 from pipeline.contract import outside_fingerprint
 from pipeline.errors import ConfigError
+from pipeline.training.adapter_config import Adapter, LoraAdapter, NoAdapter, leaves_model
 
-
-class NoAdapter(StrictModel):
-    """Train every weight of the model."""
-
-    kind: Literal["none"] = "none"
-    """Full fine-tuning."""
-
-
-class LoraAdapter(StrictModel):
-    """Low-rank adapters beside frozen weights (Hu et al. 2021, arXiv 2106.09685)."""
-
-    kind: Literal["lora"] = "lora"
-    """LoRA."""
-    r: int = Field(default=16, ge=1)
-    """Rank of the update."""
-    alpha: float = Field(default=32.0, gt=0)
-    """Scale: the update counts alpha / r times."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input. At 0 any number of ranks gives the same losses."""
-    target: Literal["all-linear", "attention"] | list[str] = "all-linear"
-    """Which linear layers get an adapter; a list names them (`[q_proj, v_proj]`)."""
-
-
-Adapter = Annotated[LoraAdapter | NoAdapter, Field(discriminator="kind")]
+__all__ = [
+    "Adapter",
+    "LoraAdapter",
+    "NoAdapter",
+    "Recipe",
+    "TrainConfig",
+    "leaves_model",
+    "sequences_of",
+    "split_batch",
+]
 
 
 class Recipe(StrictModel):
     """How the weights move. Batch sizes are global: the number of devices does not change the result."""
 
     adapter: Adapter = LoraAdapter()
-    """What is trained: `adapter@stages.NAME.adapter=lora|none`."""
+    """What is trained: `adapter@stages.NAME.adapter=lora|qlora|none|…` (conf/adapter has them all)."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Peak learning rate of AdamW."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape of the learning rate after warm-up; constant keeps the peak."""
+    """Peak learning rate of the optimizer."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "muon"] = "adamw"
+    """AdamW; with states of 8 bit, or paged to CPU memory (bitsandbytes, on a GPU); Adafactor; Muon for the matrices of
+    the blocks and AdamW for all else."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """Shape of the learning rate after warm-up; wsd keeps the peak and falls linearly over the last `decay_share`;
+    constant keeps the peak."""
+    decay_share: float = Field(default=0.1, gt=0, le=1)
+    """With schedule=wsd: the part of all steps in which the learning rate falls to 0."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay. Norms and biases never decay."""
+    no_weight_decay: list[str] = []
+    """More weights that do not decay: parts of their names (`[embed_tokens]`)."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this global norm."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per optimizer step, over all devices and accumulation steps."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per optimizer step instead of `batch_size`: as many sequences of the mean length as come nearest to it,
+    from 8 on a multiple of 8."""
     micro_batch_size: int | None = outside_fingerprint(None, ge=1)
     """Most sequences on one device at a time; gradient accumulation is derived from it. Without it: no accumulation."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -59,12 +57,32 @@ class Recipe(StrictModel):
     """Passes over the training rows, when max_steps is not set."""
     checkpoint_every: int = outside_fingerprint(50, ge=1)
     """Optimizer steps between checkpoints; a killed run continues from the last."""
+    checkpoint_minutes: float | None = outside_fingerprint(None, gt=0)
+    """Minutes between checkpoints, instead of `checkpoint_every`."""
     validate_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between measurements of the validation loss; without it, never."""
     validation_rows: int = Field(default=64, ge=1)
     """Most validation rows used."""
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a lower loss, and keep the weights of the lowest. Needs validate_every."""
     activation_checkpointing: bool = outside_fingerprint(False)
     """Recompute activations in the backward pass: less memory, more time."""
+    liger: bool = outside_fingerprint(False)
+    """Fused Triton kernels (liger-kernel), on a GPU."""
+    compile: bool = outside_fingerprint(False)
+    """Compile the model with torch.compile: minutes at first, then faster steps."""
+    preflight: bool = outside_fingerprint(True)
+    """Before the first step: the longest batch trained, validated and saved once, with no effect on the run."""
+
+    @model_validator(mode="after")
+    def _steps_and_validation_fit(self) -> Self:
+        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be below max_steps {self.max_steps}")
+        if self.early_stopping is not None and self.validate_every is None:
+            raise ValueError("early_stopping watches the validation loss; set validate_every")
+        if self.adapter.kind == "lora_plus" and (self.optimizer == "muon" or self.no_weight_decay):
+            raise ValueError("adapter lora_plus has groups of its own: use optimizer=adamw and no no_weight_decay")
+        return self
 
 
 class TrainConfig(Recipe):
@@ -97,3 +115,16 @@ def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -
             f"choose a divisor of {share}"
         )
     return per_device, share // per_device
+
+
+def sequences_of(recipe: Recipe, mean_tokens: float) -> int:
+    """Sequences per optimizer step: `batch_size`, or the number nearest to `batch_tokens`."""
+    if recipe.batch_tokens is None:
+        return recipe.batch_size
+    nearest = max(1, round(recipe.batch_tokens / mean_tokens))
+    return nearest if nearest < 8 else 8 * round(nearest / 8)
+
+
+def largest_divisor(share: int, most: int) -> int:
+    """The largest divisor of `share` that is not above `most`."""
+    return next(size for size in range(min(share, most), 0, -1) if share % size == 0)

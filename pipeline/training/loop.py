@@ -5,16 +5,21 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.errors import DataError
 from data_prep.progress import Track
-from pipeline.training.config import TrainConfig
+from pipeline.training.arguments import world_size
+from pipeline.training.config import TrainConfig, largest_divisor, sequences_of, split_batch
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer, TrainerCallback
+
+
+Sized = TypeVar("Sized", bound=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,16 @@ def steps_of(recipe: TrainConfig, rows: Rows) -> int:
     return recipe.max_steps or max(1, math.ceil(len(rows.train) / recipe.batch_size * recipe.epochs))
 
 
+def sized(recipe: Sized, rows: Rows) -> Sized:
+    """The recipe with its batch in sequences, where it was asked for in tokens."""
+    if recipe.batch_tokens is None:
+        return recipe
+    batch = sequences_of(recipe, rows.mean_tokens)
+    share, _ = split_batch(batch, None, world_size())
+    micro = None if recipe.micro_batch_size is None else largest_divisor(share, recipe.micro_batch_size)
+    return recipe.model_copy(update={"batch_size": batch, "micro_batch_size": micro})
+
+
 def train_to_end(
     recipe: TrainConfig,
     rows: Rows,
@@ -58,17 +73,19 @@ def train_to_end(
     make_trainer: Callable[[int, Path], "Trainer"],
     shifted: bool = True,
     callbacks: Sequence["TrainerCallback"] = (),
+    watch: "Callable[..., TrainerCallback] | None" = None,
 ) -> dict[str, float]:
     """Train to the last step, from the newest whole checkpoint if there is one; leaves `adapter/` or `model/`.
 
-    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. StageFailed at a loss of nan.
+    Also `steps.jsonl` and `validation.jsonl`. `shifted`: labels are the next tokens. `watch` makes another
+    callback for validation than the loss per token. StageFailed at a loss of nan.
     """
     from transformers import set_seed
 
-    from pipeline.training.checkpoints import MarkCheckpoints
-    from pipeline.training.saving import save_trained
+    from pipeline.training.optimizer import follow_recipe
+    from pipeline.training.saving import save_first_adapter, save_trained
     from pipeline.training.step_log import STEPS, VALIDATION, StepLog, cut_back, read_log
-    from pipeline.training.validation import ValidationLoss
+    from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
     set_seed(recipe.seed)
@@ -76,18 +93,38 @@ def train_to_end(
     checkpoints.mkdir(exist_ok=True)
     resumed, first_step = _continued(checkpoints)
     trainer: Any = make_trainer(steps, checkpoints)
+    follow_recipe(trainer, recipe)
+    save_first_adapter(trainer, recipe, checkpoints)
     if trainer.is_world_process_zero():
         for name in (STEPS, VALIDATION):
             cut_back(checkpoints / name, first_step)
-    watching: list[Any] = [*callbacks, StepLog(checkpoints, first_step, steps, track)]
-    if rows.validation is not None and recipe.validate_every is not None:
-        watching.append(ValidationLoss(trainer, rows.validation, recipe.validate_every, checkpoints, shifted))
-    for callback in (*watching, MarkCheckpoints(trainer.accelerator)):
+    trainer.accelerator.wait_for_everyone()
+    log = StepLog(checkpoints, first_step, steps, track)
+    measured = watch or partial(ValidationLoss, shifted=shifted)
+    for callback in (*callbacks, log, *_watching(trainer, recipe, rows, checkpoints, measured)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed))
+    if recipe.early_stopping is not None and (checkpoints / BEST).exists():
+        return_to_best(trainer, checkpoints / BEST)
     save_trained(trainer, recipe, inputs, out)
-    tokens = rows.mean_tokens * recipe.batch_size * (steps - first_step)
-    return _metrics(trainer, read_log(checkpoints / STEPS), tokens, seconds)
+    done = read_log(checkpoints / STEPS)
+    tokens = rows.mean_tokens * recipe.batch_size * (len(done) - first_step)
+    return _metrics(trainer, done, tokens, seconds)
+
+
+def _watching(
+    trainer: Any, recipe: TrainConfig, rows: Rows, checkpoints: Path, measured: "Callable[..., TrainerCallback]"
+) -> list["TrainerCallback"]:
+    """What happens between steps, in its order: measure, decide on the end, ask for a checkpoint, mark it."""
+    from pipeline.training.checkpoints import CheckpointByTime, MarkCheckpoints
+
+    watching: list[Any] = []
+    if rows.validation is not None and recipe.validate_every is not None:
+        every, patience = recipe.validate_every, recipe.early_stopping
+        watching.append(measured(trainer, rows.validation, every, checkpoints, patience=patience))
+    if recipe.checkpoint_minutes is not None:
+        watching.append(CheckpointByTime(trainer.accelerator, recipe.checkpoint_minutes))
+    return [*watching, MarkCheckpoints(trainer.accelerator)]
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -1,15 +1,16 @@
 """The model that a training stage starts from, and the adapter that it trains."""
 
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.errors import StageFailed
-from pipeline.training.config import LoraAdapter, TrainConfig
+from pipeline.training.adapter_config import FreezeAdapter, QloraAdapter, leaves_model
+from pipeline.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
     from transformers import PreTrainedModel
 
 Shape = Literal["decoder", "encoder", "encoder_decoder"]
@@ -19,15 +20,25 @@ def load_start(config: TrainConfig, inputs: Mapping[str, Path]) -> "PreTrainedMo
     """The language model of `inputs["weights"]`, with the adapters of earlier stages merged in, ready for training.
 
     A full fine-tuning keeps float32 weights and computes in `dtype` (autocast): AdamW's small updates would be lost in
-    bfloat16. Frozen weights are loaded in `dtype`.
+    bfloat16. Frozen weights are loaded in `dtype`, for QLoRA in 4 or 8 bit.
     """
-    dtype = "float32" if config.adapter.kind == "none" else config.dtype
+    from pipeline.training.adapters import freeze
+
+    adapter, earlier = config.adapter, [path for label, path in inputs.items() if label.startswith("adapter_")]
+    if isinstance(adapter, QloraAdapter) and not earlier:
+        return _quantised(None, config, inputs)
+    dtype = "float32" if leaves_model(adapter) else config.dtype
     model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code)
-    return merge_adapters(model, [path for label, path in inputs.items() if label.startswith("adapter_")])
+    model = merge_adapters(model, earlier)
+    if isinstance(adapter, QloraAdapter):
+        return _quantised(model, config, inputs)
+    if isinstance(adapter, FreezeAdapter):
+        freeze(adapter, model)
+    return model
 
 
-def load_weights(folder: Path, dtype: str, attention: str, trust_remote_code: bool) -> "PreTrainedModel":
-    """The language model of a folder, by its shape."""
+def load_weights(folder: Path, dtype: str, attention: str, trust_remote_code: bool, **more: Any) -> "PreTrainedModel":
+    """The language model of a folder, by its shape; `more` reaches from_pretrained."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
@@ -43,6 +54,7 @@ def load_weights(folder: Path, dtype: str, attention: str, trust_remote_code: bo
         attn_implementation=attention,
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        **more,
     )
 
 
@@ -81,35 +93,34 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def merge_adapters(model: "PreTrainedModel", adapters: Sequence[Path]) -> "PreTrainedModel":
     """Add the updates of earlier adapters to the weights, oldest first."""
-    from peft import PeftModel
+    from eval.adapters import apply_adapter
 
     for adapter in adapters:
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()  # pyright: ignore
+        model = apply_adapter(model, adapter)
     return model
 
 
-def lora_config(adapter: LoraAdapter, model: "PreTrainedModel") -> "LoraConfig":
-    """PEFT's configuration; names of target modules that match nothing are refused with those that exist."""
+def _quantised(model: "PreTrainedModel | None", config: TrainConfig, inputs: Mapping[str, Path]) -> "PreTrainedModel":
+    """The model with linear layers of 4 or 8 bit, read from its folder, or from a temporary one after a merge."""
     import torch
-    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
 
-    linear = sorted(
-        {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    )
-    target: str | list[str]
-    if adapter.target == "attention":
-        target = [name for name in linear if name in ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn")]
+    adapter, dtype = config.adapter, getattr(torch, config.dtype)
+    assert isinstance(adapter, QloraAdapter)
+    if adapter.quantization == "int8":
+        form = BitsAndBytesConfig(load_in_8bit=True)
     else:
-        target = adapter.target
-    absent = [name for name in target if name not in linear] if isinstance(target, list) else []
-    if absent or not target:
-        raise StageFailed(
-            f"adapter.target: no linear layer named {absent or adapter.target}; the model has {', '.join(linear)}"
+        form = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=adapter.quantization,
+            bnb_4bit_use_double_quant=adapter.double_quantization,
+            bnb_4bit_compute_dtype=dtype,
         )
-    return LoraConfig(
-        r=adapter.r,
-        lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType] (any number works)
-        lora_dropout=adapter.dropout,
-        target_modules=target,
-        task_type="CAUSAL_LM",
-    )
+    more: dict[str, Any] = {"quantization_config": form}
+    if torch.cuda.is_available():  # each rank on its own GPU, before Accelerate has chosen one
+        more["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    if model is None:
+        return load_weights(inputs["weights"], config.dtype, config.attention, config.trust_remote_code, **more)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_weights(Path(folder), config.dtype, config.attention, config.trust_remote_code, **more)

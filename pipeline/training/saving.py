@@ -6,22 +6,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.config import TrainConfig
+from eval.adapters import QUANTISATION
+from pipeline.artifacts import write_json
+from pipeline.training.adapter_config import PissaAdapter, QloraAdapter
+from pipeline.training.config import TrainConfig, leaves_model
 from pipeline.training.step_log import STEPS, VALIDATION
+
+FIRST = "first_adapter"
+"""Under `checkpoints/`: a PiSSA adapter before its first step, which the update is counted from."""
 
 
 def save_trained(trainer: Any, recipe: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
     """`adapter/`, or the whole `model/`, and the logs; rank 0 writes."""
+    state = gathered_weights(trainer)
     if not trainer.is_world_process_zero():
         return
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    folder = out / ("model" if recipe.adapter.kind == "none" else "adapter")
-    model.save_pretrained(folder)
+    folder = out / ("model" if leaves_model(recipe.adapter) else "adapter")
+    more: dict[str, Any] = {} if state is None else {"state_dict": state}
+    if isinstance(recipe.adapter, PissaAdapter):
+        more["path_initial_model_for_weight_conversion"] = str(out / "checkpoints" / FIRST)
+    model.save_pretrained(folder, **more)
     trainer.processing_class.save_pretrained(folder)
-    if recipe.adapter.kind != "none":
+    if not leaves_model(recipe.adapter):
         _make_repeatable(folder, inputs["weights"])
+    if isinstance(recipe.adapter, QloraAdapter):
+        write_json(folder / QUANTISATION, _quantisation(recipe.adapter, recipe.dtype, model))
     for name in (STEPS, VALIDATION):
         shutil.copyfile(out / "checkpoints" / name, out / name)
+
+
+def gathered_weights(trainer: Any) -> dict[str, Any] | None:
+    """Weights that lie in shards on the ranks (FSDP, ZeRO-3), made whole; None where each rank has them all."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return None
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+
+
+def save_first_adapter(trainer: Any, recipe: TrainConfig, checkpoints: Path) -> None:
+    """Keep where PiSSA starts: it takes the singular vectors out of the weights, and PEFT puts them back at the end."""
+    if isinstance(recipe.adapter, PissaAdapter) and trainer.is_world_process_zero():
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(checkpoints / FIRST)
+
+
+def _quantisation(adapter: QloraAdapter, dtype: str, model: Any) -> dict[str, Any]:
+    """What `eval.adapters.requantise` needs to make the weights that were trained on."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    names = [
+        name.removesuffix(".base_layer")
+        for name, module in model.get_base_model().named_modules()
+        if isinstance(module, Linear4bit | Linear8bitLt)
+    ]
+    return {
+        "quantization": adapter.quantization,
+        "double_quantization": adapter.double_quantization,
+        "dtype": dtype,
+        "modules": sorted(names),
+    }
 
 
 def _make_repeatable(folder: Path, weights: Path) -> None:
@@ -29,7 +71,10 @@ def _make_repeatable(folder: Path, weights: Path) -> None:
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = f"model/{weights.parent.name}"
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
+    if config.get("tokenizer_name_or_path"):
+        config["tokenizer_name_or_path"] = config["base_model_name_or_path"]
+    for sets in ("target_modules", "feedforward_modules"):
+        if isinstance(config.get(sets), list):
+            config[sets].sort()
     (folder / "README.md").unlink(missing_ok=True)  # a template of a card that says nothing
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

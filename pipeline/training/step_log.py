@@ -16,7 +16,8 @@ from pipeline.artifacts import write_text
 from pipeline.errors import StageFailed
 
 STEPS, VALIDATION = "steps.jsonl", "validation.jsonl"
-KEPT = ("loss", "learning_rate", "grad_norm")
+REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+KEPT = ("loss", "learning_rate", "grad_norm", *REWARDS)
 
 
 def read_log(file: Path) -> list[dict[str, float]]:

@@ -6,32 +6,69 @@ does not.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.training.step_log import VALIDATION
+from pipeline.errors import StageFailed
+from pipeline.training.step_log import VALIDATION, read_log
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import Trainer
+BEST = "best.safetensors"
+"""Under `checkpoints/`: the trained weights at the lowest validation loss, when `early_stopping` is set."""
 
 
-class ValidationLoss(TrainerCallback):
-    """Measures the loss every few steps and appends it to `validation.jsonl`."""
+class Validation(TrainerCallback):
+    """Measures every few steps, appends it to `validation.jsonl`, and ends a training that got no better.
 
-    def __init__(self, trainer: "Trainer", rows: "Dataset", every: int, folder: Path, shifted: bool = True):
+    `patience`: so many measurements without a lower loss end the training; None never does.
+    """
+
+    def __init__(self, trainer: Any, rows: Any, every: int, folder: Path, patience: int | None = None):
         self._trainer, self._rows, self._every, self._folder = trainer, rows, every, folder
-        self._first_label = 1 if shifted else 0
+        self._patience = patience
+        self._losses = [line["loss"] for line in read_log(folder / VALIDATION)]
+
+    def figures(self) -> dict[str, float]:
+        """What is written; `loss` is among it."""
+        raise NotImplementedError
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, when it is time."""
         if state.global_step % self._every and state.global_step != state.max_steps:
             return
-        loss = self.measure()
+        found = self.figures()
         if state.is_world_process_zero:
             with (self._folder / VALIDATION).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, "loss": loss}) + "\n")
+                file.write(json.dumps({"step": state.global_step, **found}) + "\n")
+        if self._patience is not None:
+            control.should_training_stop |= self._got_worse(found["loss"], self._patience)
+
+    def _got_worse(self, loss: float, patience: int) -> bool:
+        """Keep the weights of a lower loss; whether it is time to stop."""
+        if not self._losses or loss < min(self._losses):
+            keep_best(self._trainer, self._folder / BEST)
+        self._losses.append(loss)
+        return len(self._losses) - 1 - self._losses.index(min(self._losses)) >= patience
+
+
+class ValidationLoss(Validation):
+    """The loss per supervised token; `shifted`: labels are the next tokens."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        rows: Any,
+        every: int,
+        folder: Path,
+        shifted: bool = True,
+        patience: int | None = None,
+    ):
+        super().__init__(trainer, rows, every, folder, patience)
+        self._first_label = 1 if shifted else 0
+
+    def figures(self) -> dict[str, float]:
+        """The loss alone."""
+        return {"loss": self.measure()}
 
     def measure(self) -> float:
         """Sum of the token losses divided by their number, over all ranks."""
@@ -59,3 +96,31 @@ class ValidationLoss(TrainerCallback):
             self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)
         ]
         return [mine[start : start + size] for start in range(0, len(mine), size)]
+
+
+def keep_best(trainer: Any, file: Path) -> None:
+    """Write the trained weights, whole or not at all. StageFailed where they lie in shards on the ranks."""
+    from safetensors.torch import save_file
+
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise StageFailed("early_stopping: not with sharded weights; use launch=ddp, or remove early_stopping")
+    if trainer.is_world_process_zero():
+        unfinished = file.with_suffix(".tmp")
+        save_file({name: weight.detach().clone() for name, weight in _trained(trainer)}, unfinished)
+        unfinished.replace(file)
+
+
+def return_to_best(trainer: Any, file: Path) -> None:
+    """Put the weights of the lowest validation loss back."""
+    import torch
+    from safetensors.torch import load_file
+
+    best = load_file(file)
+    with torch.no_grad():
+        for name, weight in _trained(trainer):
+            weight.copy_(best[name])
+
+
+def _trained(trainer: Any) -> list[tuple[str, Any]]:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]

@@ -89,7 +89,7 @@ def test_the_audit_counts_by_source_and_shows_pieces(tmp_path: Path) -> None:
     train = report["splits"]["train"]
     assert {name: counts["rows"] for name, counts in train["sources"].items()} == {"s": 1, "other": 1}
     assert sum(counts["tokens"] for counts in train["sources"].values()) == train["tokens"]
-    assert list(train["lengths"]) == ["p50", "p95", "p99", "max"]
+    assert list(train["lengths"]) == ["p50", "p90", "p95", "p99", "max"]
     [shown] = train["preview"]
     assert shown["round_trip"]
     assert "".join(piece["text"] for piece in shown["pieces"]) == render(chatml(CHATML), CHAT).text

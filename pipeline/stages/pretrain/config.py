@@ -6,11 +6,12 @@ from pydantic import Field, model_validator
 
 from data_prep.tokens.corpus_config import CorpusConfig, Objective
 from pipeline.contract import Flow, ModelRef, Node, Output, StageConfig, identity_of
-from pipeline.errors import ConfigError
-from pipeline.training.config import Adapter, NoAdapter, Recipe, TrainConfig, split_batch
+from pipeline.training.adapter_config import VIRTUAL
+from pipeline.training.config import Adapter, NoAdapter, Recipe, TrainConfig, leaves_model
+from pipeline.training.flow import starting_model, trained_model
 
 PREPARE_VERSION = 1
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 
 
 class PretrainTrainConfig(TrainConfig):
@@ -36,27 +37,23 @@ class PretrainConfig(CorpusConfig, Recipe, StageConfig):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> "PretrainConfig":
-        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must be below max_steps {self.max_steps}")
-        if self.adapter.kind != "none" and self.objective != "causal":
+        if not leaves_model(self.adapter) and self.objective != "causal":
             raise ValueError(f"adapter {self.adapter.kind}: goes with objective=causal, not {self.objective}; use none")
+        if self.adapter.kind in VIRTUAL and self.packing != "none":
+            raise ValueError(
+                f"adapter {self.adapter.kind}: goes with packing=none, not {self.packing}: its tokens "
+                "stand before each row, not before each document"
+            )
         return self
 
     def extend(self, name: str, flow: Flow) -> None:
         """A `prepare` node (rows of tokens) and a `train` node; the flow's newest model is then this stage's."""
-        _, model = flow.model_named(self.start_from, f"stages.{name}.from")
+        model = starting_model(self, self.start_from, name, flow)
         chosen = flow.dataset_for_training(self.dataset, name)
         dataset = flow.trained_on[chosen] = flow.datasets[chosen]
-        try:
-            split_batch(self.batch_size, self.micro_batch_size, flow.processes)
-        except ConfigError as error:
-            raise ConfigError(f"stages.{name}: {error}") from None
         prepare = flow.add(self._prepare_node(name, model, dataset, flow))
         train = flow.add(self._train_node(name, model, prepare, flow))
-        if self.adapter.kind == "none":
-            flow.models[name] = ModelRef(weights=Output(train, "model"))
-        else:
-            flow.models[name] = ModelRef(model.weights, (*model.adapters, Output(train, "adapter")))
+        flow.models[name] = trained_model(self.adapter, model, train)
 
     def _prepare_node(self, name: str, model: ModelRef, dataset: Output, flow: Flow) -> Node:
         corpus = self.model_dump(mode="json", include=set(CorpusConfig.model_fields))

@@ -1,6 +1,5 @@
 """Documents as rows of tokens, before any training time is spent."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from data_prep.progress import Track
 from data_prep.tokens.corpus import prepare_corpus
 from data_prep.tokens.corpus_config import CorpusConfig
 from pipeline.training.models import Shape, context_of_model, load_tokenizer, shape_of_model
+from pipeline.training.vocabulary import refuse_small_embeddings
 
 OBJECTIVES: dict[Shape, str] = {"decoder": "causal", "encoder": "masked", "encoder_decoder": "denoising"}
 """What a model of each shape learns from."""
@@ -22,20 +22,10 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     if asked.objective != fitting:
         raise DataError(f"stages.{stage}.objective: {asked.objective} does not fit this model; set objective={fitting}")
     tokenizer = load_tokenizer(inputs["weights"], config["trust_remote_code"])
-    _refuse_small_embeddings(inputs["weights"], len(tokenizer))
+    refuse_small_embeddings(inputs["weights"], tokenizer)
     context = context_of_model(inputs["weights"])
     within = asked.model_copy(update={"max_length": min(asked.max_length, context or asked.max_length)})
     try:
         return prepare_corpus(inputs["dataset"], tokenizer, out, within, config["seed"], track)
     except DataError as error:  # data_prep names the keys of a stage called pretrain; this one may be called otherwise
         raise DataError(str(error).replace("stages.pretrain.", f"stages.{stage}.")) from error
-
-
-def _refuse_small_embeddings(model: Path, tokens: int) -> None:
-    """A token without an embedding would only be noticed as an index error on some later row."""
-    rows = json.loads((model / "config.json").read_text(encoding="utf-8")).get("vocab_size")
-    if rows is not None and tokens > rows:
-        raise DataError(
-            f"model: the tokenizer has {tokens} tokens, but only {rows} have an embedding; use the tokenizer that "
-            "belongs to the model"
-        )

@@ -1,5 +1,6 @@
 """Pretraining through transformers' own Trainer: TRL has no path for masked and denoising models."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from data_prep.progress import Track
 from pipeline.errors import StageFailed
 from pipeline.stages.pretrain.config import PretrainTrainConfig
-from pipeline.training.config import LoraAdapter
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -16,21 +16,26 @@ if TYPE_CHECKING:
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
-    """Train, and leave `model/` or `adapter/`, see `pipeline.training.loop`.
+    """Train, and leave `model/` or `adapter/`, see `pipeline.training.loop`; from-scratch decoders tell their costs.
 
     Raises StageFailed when the loss is no number, or when the model would let packed documents see each other.
     """
-    from pipeline.training.loop import load_rows, train_to_end
+    from pipeline.training.decode_speed import decoding_costs
+    from pipeline.training.loop import load_rows, sized, train_to_end
     from pipeline.training.routing import BalanceExperts
 
     recipe = PretrainTrainConfig.model_validate(config)
     rows = load_rows(inputs["rows"], recipe, without=["documents"])
+    recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "Trainer":
         return _trainer(recipe, inputs, rows, steps, checkpoints)
 
     shifted = recipe.objective == "causal"
-    return train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
+    metrics = train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
+    if os.environ.get("RANK", "0") == "0" and (out / "model").exists():
+        metrics |= decoding_costs(out / "model", recipe.dtype)
+    return metrics
 
 
 def _trainer(
@@ -38,9 +43,10 @@ def _trainer(
 ) -> "Trainer":
     from transformers import TrainingArguments
 
+    from pipeline.training.adapters import with_adapter
     from pipeline.training.arguments import refuse_lonely_ranks, training_arguments
     from pipeline.training.language_model import LanguageModelTrainer, loss_function
-    from pipeline.training.models import load_start, load_tokenizer, lora_config
+    from pipeline.training.models import load_start, load_tokenizer
     from pipeline.training.packed import collator, leak
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
@@ -49,10 +55,7 @@ def _trainer(
         raise StageFailed(
             f"packed documents see each other in this model (its logits differ by {difference:.2g}); set packing=none"
         )
-    if isinstance(recipe.adapter, LoraAdapter):
-        from peft import get_peft_model
-
-        model = get_peft_model(model, lora_config(recipe.adapter, model))
+    model = with_adapter(recipe, model, inputs["weights"])
     trainer = LanguageModelTrainer(
         model=model,
         args=TrainingArguments(

@@ -9,12 +9,14 @@ from data_prep.progress import Track
 from data_prep.tokens.config import TokensConfig
 from data_prep.tokens.prepare import prepare
 from pipeline.training.models import context_of_model, load_tokenizer
+from pipeline.training.vocabulary import refuse_small_embeddings
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
     """Memory-mapped `train/` and `validation/` with input_ids and labels, and `audit.json`."""
     tokenizer = load_tokenizer(inputs["weights"], config["trust_remote_code"])
     asked = TokensConfig.model_validate({name: config[name] for name in TokensConfig.model_fields})
+    refuse_small_embeddings(inputs["weights"], tokenizer)
     context = context_of_model(inputs["weights"])
     within = asked.model_copy(update={"max_length": min(asked.max_length, context or asked.max_length)})
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.progress import Track
-from pipeline.training.config import LoraAdapter, TrainConfig
+from pipeline.stages.sft.config import SftTrainConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -17,10 +17,11 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there is nothing to train on.
     """
-    from pipeline.training.loop import load_rows, train_to_end
+    from pipeline.training.loop import load_rows, sized, train_to_end
 
-    recipe = TrainConfig.model_validate(config)
+    recipe = SftTrainConfig.model_validate(config)
     rows = load_rows(inputs["rows"], recipe, without=["id"])
+    recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "SFTTrainer":
         return _trainer(recipe, inputs, rows.train, steps, checkpoints)
@@ -29,7 +30,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
 
 def _trainer(
-    recipe: TrainConfig,
+    recipe: SftTrainConfig,
     inputs: Mapping[str, Path],
     rows: "Dataset",
     steps: int,
@@ -38,22 +39,23 @@ def _trainer(
     """TRL's trainer over our rows: it neither tokenises nor truncates nor masks."""
     from trl import SFTConfig, SFTTrainer
 
+    from pipeline.training.adapters import adapter_config
     from pipeline.training.arguments import refuse_lonely_ranks, training_arguments
-    from pipeline.training.models import load_start, load_tokenizer, lora_config
+    from pipeline.training.models import load_start, load_tokenizer
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
     model = load_start(recipe, inputs)
-    adapter = lora_config(recipe.adapter, model) if isinstance(recipe.adapter, LoraAdapter) else None
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
             **training_arguments(recipe, steps, checkpoints),
             max_length=None,
+            neftune_noise_alpha=recipe.neftune_alpha,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=adapter,
+        peft_config=adapter_config(recipe, model, inputs["weights"]),
     )
     refuse_lonely_ranks(trainer.accelerator)
     return trainer

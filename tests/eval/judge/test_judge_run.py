@@ -285,3 +285,13 @@ def test_intervals_cover_and_the_test_keeps_its_level(clustered: bool) -> None:
             rejected += null and entry["p"] <= 0.05
     assert 0.92 <= covered / runs <= 0.98
     assert rejected / runs <= 0.05 + 0.02
+
+
+def test_two_models_that_answer_alike_are_equal_and_nobody_is_asked(tmp_path: Path) -> None:
+    oracle = Oracle(longer_wins)
+    same = rows(["one", "two", "three"])
+    found = judge(anyone(), same, same, tmp_path, QUICK, backends=[oracle])
+    assert not oracle.asked and found["metrics"] == {
+        "win_rate": 0.5, "length_controlled_win_rate": pytest.approx(0.5), "parse_failures": 0.0
+    }  # fmt: skip
+    assert found["card"]["identical"] == 3 and found["card"]["order_consistency"] is None

@@ -1,0 +1,62 @@
+"""What `python -m eval` is asked for. Imports only pydantic."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from data_prep.config import DatasetConfig
+from data_prep.strict import StrictModel
+from eval.config import GenerationConfig, MetricName, PerplexityConfig, StatisticsConfig, TaskConfig
+
+
+class EvalConfig(StrictModel):
+    """One model, or two that are compared, on some tasks."""
+
+    model: str = Field(min_length=1)
+    """Folder of a Hugging Face causal model, or its Hub id."""
+    adapters: list[str] = []
+    """Folders of PEFT adapters that are merged into it, one after the other."""
+    base: str | None = Field(default=None, min_length=1)
+    """The model that it is compared with; null: it is measured alone."""
+    tasks: list[str] = Field(min_length=1)
+    """Packaged benchmarks (piqa, boolq, bbq …) and names under `data`; with `against=lm_eval`, tasks of
+    lm-evaluation-harness."""
+    data: dict[str, DatasetConfig] = {}
+    """Data sets of your own; every row is measured."""
+    settings: dict[str, TaskConfig] = {}
+    """How a data set is measured; without it by perplexity and generated answers."""
+    metrics: dict[str, list[MetricName]] = {}
+    """Metrics of a data set's generated answers; without it rouge and bleu."""
+    perplexity: PerplexityConfig | None = PerplexityConfig()
+    """Bits per byte and perplexities; null switches it off."""
+    generation: GenerationConfig | None = GenerationConfig()
+    """Greedy answers; null switches it off."""
+    template: Literal["auto", "chat", "plain"] = "auto"
+    """`auto`: the tokenizer's chat template where it has one."""
+    statistics: StatisticsConfig = StatisticsConfig()
+    """Intervals and tests of the comparison."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
+    output: str = Field(default="outputs/eval", min_length=1)
+    """The folder of predictions and `results.json`; what it holds of the same model and settings is not made again."""
+    into: str | None = None
+    """Folder of a finished run whose `report.json` gets the numbers too; `python -m pipeline.report RUN` draws them."""
+    against: Literal["lm_eval"] | None = None
+    """lm_eval: lm-evaluation-harness itself runs its own tasks on the model."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows of each lm-eval task; null: all."""
+    include: str | None = None
+    """Folder of lm-eval task files of your own."""
+
+    @model_validator(mode="after")
+    def only_one_side_is_asked(self) -> "EvalConfig":
+        """A setting of the other side would have no effect."""
+        if self.against is None and (self.limit is not None or self.include is not None):
+            raise ValueError("limit and include go with against=lm_eval; set max_rows of the task instead")
+        if self.against is not None and (self.data or self.settings or self.metrics):
+            raise ValueError("data, settings and metrics do not go with against=lm_eval; its tasks bring their own")
+        for field, names in (("data", self.data), ("settings", self.settings), ("metrics", self.metrics)):
+            unknown = sorted(names.keys() - set(self.tasks))
+            if unknown:
+                raise ValueError(f"{field}.{unknown[0]}: not among the tasks {self.tasks}; add it there, or remove it")
+        return self

@@ -1,0 +1,132 @@
+"""Measure one model or two: a table, and `results.json` in the shape of a report's evaluation."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.commands.show import terminal_track
+from data_prep.errors import DataError
+from data_prep.load import load
+from data_prep.rows import write_whole
+from eval.commands.benchmark import with_benchmarks
+from eval.commands.config import EvalConfig
+from eval.commands.table import show
+from eval.compare import compare, summarise
+from eval.predictions import read_policies
+
+RESULTS = "results.json"
+
+
+def measure(config: EvalConfig) -> dict[str, Any]:
+    """Run what is asked for; returns what `results.json` holds: models, comparisons, policies."""
+    sides = {"model": config.model} | ({"base": config.base} if config.base else {})
+    if config.into is not None:
+        _report(Path(config.into).expanduser())  # refused before anything is computed
+    if config.against == "lm_eval":
+        from eval.commands.lm_eval import measure_by_lm_eval
+
+        found = measure_by_lm_eval(config, sides)
+    else:
+        found = _measured(with_benchmarks(config), sides)
+    out = Path(config.output).expanduser()
+    write_whole(out / RESULTS, (json.dumps(found, ensure_ascii=False, indent=1) + "\n").encode())
+    if config.into is not None:
+        _add_to_report(found, Path(config.into).expanduser())
+    show(found, out / RESULTS)
+    return found
+
+
+def load_side(config: EvalConfig, side: str, name: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or Hub id; the adapters belong to `model`."""
+    from eval.loading import load_model
+
+    adapters = [Path(each).expanduser() for each in config.adapters] if side == "model" else []
+    return load_model(_folder(name), adapters, config.dtype)
+
+
+def _report(run: Path) -> dict[str, Any]:
+    """The report of a run; DataError where it is none."""
+    file = run / "report.json"
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        return {**report, "evaluation": {**report["evaluation"]}}
+    except FileNotFoundError:
+        raise DataError(
+            f"into: {file} is missing; give the folder of a finished run, such as outputs/runs/latest"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"into: {file} is no report ({error}); give the folder of a finished run") from error
+
+
+def _add_to_report(found: Mapping[str, Any], run: Path) -> None:
+    """Add the numbers to a run's report, models under the last part of their names; the headline stays the run's."""
+    report = _report(run)
+    evaluation = report["evaluation"]
+    for name, tasks in found["models"].items():
+        models = evaluation.setdefault("models", {})
+        models[Path(name).name] = {**models.get(Path(name).name, {}), **tasks}
+    for name, tasks in found["comparisons"].items():
+        comparisons = evaluation.setdefault("comparisons", {})
+        comparisons[name] = {**comparisons.get(name, {}), **tasks}
+    evaluation["policies"] = {**evaluation.get("policies", {}), **found["policies"]}
+    write_whole(run / "report.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
+    out = Path(config.output).expanduser()
+    for name in config.tasks:
+        dataset = config.data[name].model_copy(update={"role": "eval"})
+        tokenizer = _folder(config.model) / "tokenizer.json" if dataset.lead is not None else None
+        load(name, dataset, out / "data" / name, tokenizer, terminal_track)
+    for side, name in sides.items():
+        _predict(config, side, name, out)
+    models: dict[str, Any] = {side: {} for side in sides}
+    comparisons: dict[str, Any] = {}
+    policies: dict[str, Any] = {}
+    for task in config.tasks:
+        folders = {side: out / side / task for side in sides}
+        for side, folder in folders.items():
+            models[side] |= summarise(folder, config.metrics)
+        if "base" in folders:
+            comparisons |= compare(folders["base"], folders["model"], config.statistics, config.metrics)
+        policies |= read_policies(folders["model"])
+    told = {name: {key: value for key, value in each.items() if key != "keys"} for name, each in policies.items()}
+    return {
+        "models": {sides[side]: values for side, values in models.items()},
+        "comparisons": {"model_vs_base": comparisons} if comparisons else {},
+        "policies": told,
+    }
+
+
+def _predict(config: EvalConfig, side: str, name: str, out: Path) -> None:
+    """Everything that needs one of the models; it leaves memory before the other one is loaded."""
+    from eval.benchmarks import predict_task
+    from eval.predict import predict
+
+    model, tokenizer = load_side(config, side, name)
+    for task in config.tasks:
+        rows, folder = out / "data" / task, out / side / task
+        folder.mkdir(parents=True, exist_ok=True)
+        if task in config.settings:
+            predict_task(model, tokenizer, rows, task, folder, config.settings[task], terminal_track)
+            continue
+        if config.perplexity is None and config.generation is None:
+            raise DataError(f"{task}: perplexity and generation are both off; switch one on, or give settings.{task}")
+        scoring = config.perplexity, config.generation, config.template
+        predict(model, tokenizer, rows, task, folder, *scoring, terminal_track)
+
+
+def _folder(name: str) -> Path:
+    """The folder of a model; a Hub id is fetched, or found among what was fetched before."""
+    folder = Path(name).expanduser()
+    if folder.exists() or "/" not in name or name.startswith((".", "/", "~")):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name))
+    except Exception as error:  # no network, no such id, a gated model, offline mode: each has its own class
+        raise DataError(
+            f"model {name}: neither a folder nor to be had from the Hub ({type(error).__name__}); check the path or id"
+        ) from error

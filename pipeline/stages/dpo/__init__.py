@@ -1,0 +1,1 @@
+"""Direct preference optimization: `prepare` (pairs of tokens, CPU), `reference` (log-probabilities) and `train`."""

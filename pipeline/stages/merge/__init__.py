@@ -1,0 +1,1 @@
+"""Adapters merged into the weights: a whole model that needs no PEFT."""

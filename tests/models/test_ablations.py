@@ -1,0 +1,76 @@
+"""The ablations compare equals: every variant is as large as the base, and one axis alone differs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.cli import compose
+from pipeline.models import ProvetuneConfig
+from pipeline.models.sizes import size
+from pipeline.training.decode_speed import decoding_costs
+from tests.models.variants import FOLDER
+
+ABLATIONS = FOLDER.parent / "ablation"
+EXPERIMENTS = FOLDER.parents[1] / "experiment"
+VARIANTS = sorted(file.stem for file in ABLATIONS.glob("*_*.yaml") if not file.stem.startswith("size_"))
+AXES = {
+    "attention": {"attention", "num_key_value_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
+                  "qk_rope_head_dim", "v_head_dim"},
+    "positions": {"positions"},
+    "norm": {"norm", "norm_position"},
+    "activation": {"feed_forward"},
+    "experts": {"num_experts", "experts_per_token", "shared_experts", "router_bias", "router_score",
+                "router_normalise", "balance_loss", "z_loss"},
+}  # fmt: skip
+WIDTHS = {"intermediate_size", "expert_intermediate_size"}
+
+
+def own_fields(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ABLATIONS / f"{name}.yaml").read_text(encoding="utf-8")).get("architecture") or {}
+
+
+def config(name: str) -> ProvetuneConfig:
+    return ProvetuneConfig(**(own_fields("base") | (own_fields(name) if name != "base" else {})))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_are_as_large_as_the_base_and_differ_on_one_axis(name: str) -> None:
+    assert size(config(name)).active == pytest.approx(size(config("base")).active, rel=0.01)
+    assert set(own_fields(name)) <= AXES[name.split("_")[0]] | WIDTHS
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_the_experiment_sweeps_every_variant(axis: str) -> None:
+    experiment = yaml.safe_load((EXPERIMENTS / f"ablate_{axis}.yaml").read_text(encoding="utf-8"))
+    swept = experiment["hydra"]["sweeper"]["params"]["model"].split(",")
+    assert sorted(swept) == [f"ablation/{name}" for name in VARIANTS if name.startswith(f"{axis}_")]
+    for choice in swept:
+        composed = compose([f"+experiment=ablate_{axis}", f"model={choice}"])
+        assert composed["experiment"] == f"ablate_{axis}"
+        assert composed["model"]["architecture"] == own_fields("base") | own_fields(choice.split("/")[1])
+
+
+def test_the_caches_are_told_in_bytes() -> None:
+    """Four layers of float32: two times heads times 16 values; of latent attention 32 + 8 values."""
+    told = {name: config(f"attention_{name}").kv_bytes_per_token(bytes_per_value=4) for name in
+            ("multi_head", "grouped_query", "multi_query", "latent")}  # fmt: skip
+    assert told == {"multi_head": 4096, "grouped_query": 1024, "multi_query": 512, "latent": 640}
+
+
+def test_a_trained_decoder_tells_what_writing_costs(tmp_path: Path) -> None:
+    from pipeline.models.heads import ProvetuneForCausalLM
+
+    fields = own_fields("base") | own_fields("attention_latent")
+    small = fields | {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32}
+    ProvetuneForCausalLM(ProvetuneConfig(**small)).save_pretrained(tmp_path)
+    costs = decoding_costs(tmp_path, "float32")
+    assert costs["kv_bytes_per_token"] == 160 and costs["decode_tokens_per_second"] > 0
+
+
+def test_other_models_tell_no_costs(tmp_path: Path) -> None:
+    from transformers import GPT2Config
+
+    GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16).save_pretrained(tmp_path)
+    assert decoding_costs(tmp_path, "float32") == {}
