@@ -1,7 +1,7 @@
 """The command line: compose with Hydra, pass the strict gate, hand on a typed configuration.
 
-The only module that imports Hydra. It composes inside its own error handling, so that Hydra's refusals too are one
-line and exit code 2. Sweeps (`-m`) go through `hydra.main`, job by job.
+Only this module and pipeline/sweep.py, which lays out the jobs of `-m`, import Hydra. It composes inside its own error
+handling, so that Hydra's refusals too are one line and exit code 2.
 """
 
 import difflib
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from pipeline.errors import ProvetuneError
 
-GROUPS = ("experiment", "model", "model/scratch", "model/ablation", "data", "adapter", "benchmark", "judge", "launch")
+GROUPS = (
+    "experiment",
+    "model",
+    "model/scratch",
+    "model/ablation",
+    "data",
+    "adapter",
+    "benchmark",
+    "judge",
+    "launch",
+    "hydra/launcher",
+)
 """The groups of conf/ that a user chooses from."""
 
 USAGE = """\
@@ -27,7 +38,7 @@ usage: python -m pipeline +experiment=NAME [key=value ...]
   model=NAME|FOLDER|HUB_ID    the model to start from (scratch/NAME: from nothing)
   data=NAME|FILE              the rows (canonical, alpaca, messages or prompt/completion)
   stages.sft.max_steps=100    any field of a stage; a typo is answered with the nearest name
-  -m key=a,b                  a sweep: one run per value
+  -m key=a,b                  a sweep: one run per value; hydra/launcher=NAME says where its jobs run
   --help, --version           this text; the version
 """
 
@@ -110,6 +121,11 @@ def _is_sweep(value: str) -> bool:
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain values, interpolations resolved. Raises ConfigError with one line."""
+    return plain_values(compose_open(overrides))
+
+
+def compose_open(overrides: Sequence[str]) -> "DictConfig":
+    """What Hydra composes, interpolations still open. Raises ConfigError with one line."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
@@ -117,14 +133,13 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
     from pipeline.errors import ConfigError
 
-    _refuse_malformed(overrides)
+    refuse_malformed(overrides)
     expanded = [part for override in overrides for part in expand(override)]
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            composed = hydra_compose("config", overrides=expanded)
+            return hydra_compose("config", overrides=expanded)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group set to a number
-        raise ConfigError(_explain(error)) from None
-    return plain_values(composed)
+        raise ConfigError(explain(error)) from None
 
 
 def plain_values(composed: "DictConfig") -> dict[str, Any]:
@@ -141,25 +156,26 @@ def plain_values(composed: "DictConfig") -> dict[str, Any]:
             raise ConfigError(f"{missing[0]}: not set; give it on the command line ({missing[0]}=…)")
         plain = OmegaConf.to_container(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error)) from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def _explain(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """Hydra's refusal on one line: which override, what is allowed, the nearest name."""
     text = " ".join(str(error).split())
     absent = re.search(r"Could not find '([\w.@]+)/([^']*)'", text)
     if absent:
         group, name = absent.groups()
         known = list(options(group)) if group in GROUPS else []
-        return f"{group}={name}: unknown {group}{_nearest(name, known)}; allowed: {', '.join(known)}"
+        return f"{group}={name}: unknown {group}{nearest(name, known)}; allowed: {', '.join(known)}"
     if "experiment=" in text and "override" in text.lower():
         return "experiment=…: write +experiment=NAME, with a plus (`python -m pipeline` lists the names)"
     return text
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean …?`, or nothing when no name is close."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -172,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_dispatch(arguments))
     except ProvetuneError as error:
-        sys.exit(_tell(error))
+        sys.exit(tell(error))
     except KeyboardInterrupt:
         print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -182,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(4)
 
 
-def _tell(error: "ProvetuneError") -> int:
+def tell(error: "ProvetuneError") -> int:
     """Print an error, a line per problem; its exit code."""
     from pipeline.errors import printable
 
@@ -202,12 +218,17 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"provetune {__version__}")
         return 0
     if "-m" in arguments or "--multirun" in arguments:
-        return _sweep(arguments)
+        from pipeline.sweep import sweep
+
+        given = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+        _refuse_options(given)
+        return sweep(given)
     _refuse_options(arguments)
+    _refuse_launchers(arguments)
     return _run(arguments)
 
 
-def _refuse_malformed(overrides: Sequence[str]) -> None:
+def refuse_malformed(overrides: Sequence[str]) -> None:
     """Hydra's grammar would answer these with its own names for symbols."""
     from pipeline.errors import ConfigError
 
@@ -227,74 +248,18 @@ def _refuse_options(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: unknown option; `python -m pipeline --help` lists what there is")
 
 
+def _refuse_launchers(arguments: Sequence[str]) -> None:
+    """Hydra would ignore a launcher without `-m`, and train on the login node what was meant for the cluster."""
+    from pipeline.errors import ConfigError
+
+    for argument in arguments:
+        if argument.lstrip("+").startswith(("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")):
+            raise ConfigError(f"{argument}: only a sweep has a launcher; add -m (also for a single job)")
+
+
 def _run(overrides: Sequence[str]) -> int:
     """One run or plan: compose, gate, execute."""
-    return _execute(compose(overrides), overrides)
-
-
-def _execute(plain: dict[str, Any], overrides: Sequence[str]) -> int:
-    """Gate and execute a composed configuration."""
     from pipeline.config import RunConfig, validate
     from pipeline.run import run
 
-    return run(validate(RunConfig, plain), list(overrides))
-
-
-def _sweep(arguments: list[str]) -> int:
-    """A sweep through Hydra's launchers; each job composes and runs like a single run. The worst exit code."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-
-    from pipeline.config import RunConfig, validate
-    from pipeline.errors import ProvetuneError
-
-    given = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    _refuse_options(given)
-    _refuse_malformed(given)
-    choices = [_choices(override) for override in given if not override.startswith("hydra")]
-    first = [options[0] for options in choices]
-    outputs = validate(RunConfig, compose(first)).outputs
-    for place, options in enumerate(choices):  # a typo in any choice is told before the first job
-        for option in options[1:]:
-            compose([*first[:place], option, *first[place + 1 :]])
-    codes = [0]
-
-    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-    def job(composed: "DictConfig") -> int:
-        overrides = list(HydraConfig.get().overrides.task)
-        print(f"sweep: {' '.join(override.lstrip('+') for override in overrides)}", flush=True)
-        try:
-            codes.append(_execute(plain_values(composed), overrides))
-        except ProvetuneError as error:  # the other jobs still run
-            codes.append(_tell(error))
-        return codes[-1]
-
-    sys.argv = [sys.argv[0], *_sweep_flags(outputs), *(part for argument in given for part in expand(argument))]
-    job()
-    return max(codes)
-
-
-def _sweep_flags(outputs: str) -> list[str]:
-    """Hydra's own settings: silent, and its notes of a sweep under the outputs, not in the working folder."""
-    notes = _quote(str(Path(outputs).expanduser() / "sweeps/${now:%Y%m%d-%H%M%S}"))
-    silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
-    return ["-m", "hydra.job.chdir=false", *silent, f"hydra.sweep.dir={notes}"]
-
-
-def _choices(override: str) -> list[str]:
-    """One override per choice of a sweep's override. Raises ConfigError when Hydra cannot read it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    from pipeline.errors import ConfigError
-
-    expanded = expand(override)
-    if len(expanded) > 1:
-        return [override]  # one path, commas and all
-    try:
-        parsed = OverridesParser.create().parse_override(expanded[0])
-    except HydraException as error:
-        raise ConfigError(_explain(error)) from None
-    if not parsed.is_sweep_override():
-        return [override]
-    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+    return run(validate(RunConfig, compose(overrides)), list(overrides))

@@ -16,14 +16,16 @@ from data_prep.gate import Model, build, nearest
 from data_prep.strict import StrictModel
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
+from pipeline.nodes_config import NodesConfig
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
+from pipeline.sweep_config import Objective
 
 LATEST = "latest"
 """The link beside the runs that points at the newest."""
 
 
-class LaunchConfig(StrictModel):
+class LaunchConfig(NodesConfig):
     """Where training runs: changes the speed, never the result (outside every fingerprint)."""
 
     kind: Literal["single", "cpu_ranks", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3", "accelerate"] = "single"
@@ -64,6 +66,12 @@ class LaunchConfig(StrictModel):
             )
         if (self.accelerate_config is not None) != (self.kind == "accelerate"):
             raise ValueError("launch=accelerate goes together with launch.accelerate_config=PATH")
+        if self.processes % self.nodes:
+            raise ValueError(f"{self.processes} processes cannot be shared by {self.nodes} nodes; make it a multiple")
+        if self.nodes > 1 and self.kind == "single":
+            raise ValueError(f"launch=single runs 1 process, not on {self.nodes} nodes; choose cpu_ranks or ddp")
+        if self.node_rank is not None and self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank {self.node_rank}: {self.nodes} nodes are numbered 0 to {self.nodes - 1}")
         return self
 
 
@@ -92,6 +100,10 @@ class RunConfig(StrictModel):
     """Name of the run's folder; without it, the time and the experiment."""
     lock_wait: float = Field(default=3600.0, ge=0)
     """Seconds to wait for another run that writes the same artifact."""
+    optimise: list[Objective] = []
+    """What a sweep optimises: one objective or several."""
+    budget: float | None = Field(default=None, gt=0)
+    """What a run or a sweep may cost by the estimate, in the unit of `launch.price_per_gpu_hour`; more is warned of."""
 
     push_to_hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
     """Hub repository (`name` or `org/name`) that gets the last trained model, its card and the report."""
@@ -99,7 +111,9 @@ class RunConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _choose_stage_classes(cls, values: Any) -> Any:
-        """Each stage is read by the class that its `kind` names."""
+        """Each stage is read by the class that its `kind` names; one objective is a list of one."""
+        if isinstance(values, Mapping) and isinstance(values.get("optimise"), Mapping):
+            values = {**values, "optimise": [values["optimise"]]}
         if not isinstance(values, Mapping) or not isinstance(values.get("stages"), Mapping):
             return values
         stages = {name: _stage_config(name, stage) for name, stage in values["stages"].items()}
@@ -115,6 +129,8 @@ class RunConfig(StrictModel):
             raise ValueError(f"run: {repeated} named twice; give the second one a name of its own under stages:")
         if self.run_id == LATEST:
             raise ValueError(f"run_id: '{LATEST}' is the link to the newest run; choose another name")
+        if self.budget is not None and self.launch.price_per_gpu_hour is None:
+            raise ValueError("budget: needs launch.price_per_gpu_hour, without which nothing has a price")
         for name in (*self.stages, *self.data):
             if name == "base" or not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"'{name}' cannot name a stage or data set: letters, digits, - and _ only, not 'base'")

@@ -52,20 +52,20 @@ _SOURCE = (".py", ".yaml", ".j2", ".css", ".js")
 
 def environment(seed: int) -> dict[str, Any]:
     """Python, packages, hardware, git and seed, as JSON values."""
-    gpus = _gpus()
+    cards = gpus()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus,
+        "gpus": cards,
         "threads": _threads(),
         "packages": package_versions(),
         "source_sha256": _source_sha256(),
         "git": _git(),
         "seed": seed,
-        "deterministic": not gpus,
+        "deterministic": not cards,
         "determinism": {name: os.environ.get(name) for name in _DETERMINISM},
     }
 
@@ -118,7 +118,7 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _gpus() -> list[dict[str, str]]:
+def gpus() -> list[dict[str, str]]:
     """Name, memory and driver of each NVIDIA GPU, by nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return []

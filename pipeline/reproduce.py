@@ -79,7 +79,11 @@ def _reproduce(run: RecordedRun, into: str | None) -> int:
 def _is_float32_on_cpu(run: RecordedRun) -> bool:
     """Whether nothing but the order of instructions of one processor made the numbers."""
     config, gpus = run.manifest["config"], run.manifest["environment"].get("gpus")
-    return config["model"].get("dtype") == "float32" and config["launch"].get("kind") != "gpus" and not gpus
+    return (
+        config["model"].get("dtype") == "float32"
+        and config["launch"].get("kind") in ("single", "cpu_ranks")
+        and not gpus
+    )
 
 
 def _empty(into: str | None) -> Path:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from rich.console import Console
 from pipeline.artifacts import write_json
 from pipeline.config import LATEST, RunConfig
 from pipeline.console import Display
+from pipeline.cost import cost_lines
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.estimate import plan_table
 from pipeline.manifest import begun, completed
+from pipeline.node_runner import follow_node_0
+from pipeline.nodes import Nodes, identity
 from pipeline.plan import Plan, make_plan
 from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
@@ -28,8 +32,33 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
+        console.print("\n".join(cost_lines([plan])), markup=False, soft_wrap=True)
         return 0
-    folder = _run_folder(config)
+    if config.launch.nodes > 1:
+        return _run_on_nodes(plan, overrides, console)
+    return _run_here(plan, overrides, console)
+
+
+def _run_on_nodes(plan: Plan, overrides: Sequence[str], console: Console) -> int:
+    """This machine's part of a run on several; only node 0 reports."""
+    config = plan.config
+    run_id = config.run_id or (f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else None)
+    if run_id is None:
+        raise ConfigError(f"run_id: not set; the {config.launch.nodes} nodes find each other by it, run_id=NAME")
+    place = Path(config.outputs).expanduser().absolute() / "runs" / run_id / "nodes"
+    with Nodes(config.launch, place, identity([step.node.fingerprint for step in plan.steps])) as nodes:
+        if nodes.rank == 0:
+            return _run_here(
+                replace(plan, config=config.model_copy(update={"run_id": run_id})), overrides, console, nodes
+            )
+        console.print(f"node {nodes.rank} ({nodes.host}) of {config.launch.nodes}", markup=False)
+        follow_node_0(plan, nodes, Display(console))
+        return 0
+
+
+def _run_here(plan: Plan, overrides: Sequence[str], console: Console, nodes: Nodes | None = None) -> int:
+    """Execute a plan and report."""
+    folder = _run_folder(plan.config)
     started = time.time()
     manifest = begun(plan, overrides, folder)
     write_json(folder / "manifest.json", manifest)
@@ -37,7 +66,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     results: list[NodeResult] = []
     failure: ProvetuneError | None = None
     try:
-        execute(plan, Display(console), results)
+        execute(plan, Display(console), results, nodes)
     except ProvetuneError as error:
         failure = error
     try:
@@ -45,10 +74,10 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     except OSError:
         if failure is None:
             raise
-    if failure is None and config.push_to_hub is not None:
+    if failure is None and plan.config.push_to_hub is not None:
         from pipeline.report.model_folder import push
 
-        console.print(printable(f"Uploaded to {push(folder, config.push_to_hub)}"), markup=False, soft_wrap=True)
+        console.print(printable(f"Uploaded to {push(folder, plan.config.push_to_hub)}"), markup=False, soft_wrap=True)
     if failure is not None:  # what stopped the run is told first, also where no report could be written
         raise failure
     return 0

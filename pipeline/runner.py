@@ -15,6 +15,8 @@ from pipeline.console import Display
 from pipeline.contract import Node
 from pipeline.errors import ProvetuneError, StageFailed
 from pipeline.launch import Workers
+from pipeline.node_runner import NodeWorkers
+from pipeline.nodes import Nodes
 from pipeline.plan import Plan, Step
 from pipeline.provenance import package_versions
 
@@ -32,12 +34,19 @@ class NodeResult:
     """Its `done.json`; empty when it failed."""
 
 
-def execute(plan: Plan, display: Display, results: list[NodeResult]) -> None:
-    """Run every node in order, appending to `results`; on an error the failed node is the last of them."""
-    with Workers(plan.config.launch) as workers:
-        for step in plan.steps:
+def execute(plan: Plan, display: Display, results: list[NodeResult], nodes: Nodes | None = None) -> None:
+    """Run every node in order, appending to `results`; on an error the failed node is the last of them.
+
+    `nodes`: the other machines, which are told of every step.
+    """
+    with NodeWorkers(plan.config.launch, nodes) if nodes else Workers(plan.config.launch) as workers:
+        for number, step in enumerate(plan.steps):
             try:
+                if isinstance(workers, NodeWorkers):
+                    workers.step = number
                 results.append(_execute(step, plan, workers, display))
+                if nodes:
+                    nodes.tell(f"passed-{number}")
             except ProvetuneError as error:
                 results.append(NodeResult(step.node, step.artifact, "failed", {"message": str(error)}))
                 display.finish(step.node.name, "failed")

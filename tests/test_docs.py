@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import GROUPS, compose, options
-from pipeline.cli import _choices as sweep_choices
 from pipeline.config import RunConfig, validate
 from pipeline.plan import make_plan
 from pipeline.reference import reference, slug
+from pipeline.sweep import choices as sweep_choices
 from tests.conftest import Finished
 
 ROOT = Path(__file__).parents[1]
