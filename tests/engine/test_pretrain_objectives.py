@@ -137,7 +137,7 @@ def test_what_is_no_decoder_is_not_evaluated(start: tuple[str, dict[str, Path]],
     if start[0] == "causal":
         pytest.skip("decoders are evaluated")
     settings = {
-        "dataset": "x", "template": "auto", "perplexity": {}, "generation": None, "dtype": "float32",
+        "dataset": "x", "template": "auto", "perplexity": {}, "generation": None, "task": None, "dtype": "float32",
         "attention": "sdpa", "trust_remote_code": False,
     }  # fmt: skip
     with pytest.raises(DataError, match="evaluation reads decoders; its pretrain stage measures its validation loss"):

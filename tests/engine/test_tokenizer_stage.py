@@ -29,7 +29,7 @@ def refusal(tmp_path: Path, *overrides: str) -> str:
 def test_a_model_from_scratch_waits_for_its_tokenizer(tmp_path: Path) -> None:
     assert list(planned(tmp_path)) == [
         "data/sample", "filter/measure", "filter", "tokenizer", "model", "pretrain/prepare", "pretrain/train",
-        "evaluate/base", "evaluate/pretrain", "evaluate/pretrain_vs_base",
+        "evaluate/base", "evaluate/pretrain", "evaluate/baseline/sample", "evaluate/pretrain_vs_base",
     ]  # fmt: skip
 
 
