@@ -1,14 +1,13 @@
 """How fast a trained model writes, and what its cache costs: the two prices that an attention is chosen by."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 ROWS, PROMPT, NEW, ROUNDS = 4, 64, 64, 3
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def decoding_costs(folder: Path, dtype: str) -> dict[str, float]:
+def decoding_costs(model: Any, dtype: str) -> dict[str, float]:
     """Costs of greedy writing with a cache, of a from-scratch decoder; {} for any other model.
 
     Returns:
@@ -16,15 +15,13 @@ def decoding_costs(folder: Path, dtype: str) -> dict[str, float]:
         `decode_tokens_per_second`: new tokens of all rows, the best of some rounds (others only measure the machine).
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     from pipeline.models import ProvetuneConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    config = model.config
     if not isinstance(config, ProvetuneConfig) or config.shape != "decoder":
         return {}
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model.eval()
     prompt = torch.arange(ROWS * PROMPT, device=model.device).view(ROWS, PROMPT) % config.vocab_size
     return {
         "kv_bytes_per_token": config.kv_bytes_per_token(bytes_per_value=BYTES_PER_VALUE[dtype]),

@@ -68,8 +68,13 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
 
 def know_own_models(folder: Path) -> None:
     """Register the from-scratch family with transformers when the folder holds one, so that no code of it is run."""
-    if _config(folder).get("model_type") == "provetune":
+    if is_own_model(folder):
         import pipeline.models  # noqa: F401
+
+
+def is_own_model(folder: Path) -> bool:
+    """Whether the folder holds a model of the from-scratch family."""
+    return _config(folder).get("model_type") == "provetune"
 
 
 def shape_of_model(folder: Path) -> Shape:

@@ -1,6 +1,8 @@
 """The ablations compare equals: every variant is as large as the base, and one axis alone differs."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from pipeline.cli import compose
 from pipeline.models import ProvetuneConfig
 from pipeline.models.sizes import size
 from pipeline.training.decode_speed import decoding_costs
+from pipeline.training.routing import ROUTING, save_routing
 from tests.models.variants import FOLDER
 
 ABLATIONS = FOLDER.parent / "ablation"
@@ -59,18 +62,32 @@ def test_the_caches_are_told_in_bytes() -> None:
     assert told == {"multi_head": 4096, "grouped_query": 1024, "multi_query": 512, "latent": 640}
 
 
-def test_a_trained_decoder_tells_what_writing_costs(tmp_path: Path) -> None:
+def test_a_trained_decoder_tells_what_writing_costs() -> None:
     from pipeline.models.heads import ProvetuneForCausalLM
 
     fields = own_fields("base") | own_fields("attention_latent")
     small = fields | {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32}
-    ProvetuneForCausalLM(ProvetuneConfig(**small)).save_pretrained(tmp_path)
-    costs = decoding_costs(tmp_path, "float32")
+    costs = decoding_costs(ProvetuneForCausalLM(ProvetuneConfig(**small)), "float32")
     assert costs["kv_bytes_per_token"] == 160 and costs["decode_tokens_per_second"] > 0
 
 
-def test_other_models_tell_no_costs(tmp_path: Path) -> None:
-    from transformers import GPT2Config
+def test_other_models_tell_no_costs() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16).save_pretrained(tmp_path)
-    assert decoding_costs(tmp_path, "float32") == {}
+    assert decoding_costs(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16)), "float32") == {}
+
+
+def test_experts_are_told_by_their_tokens(tmp_path: Path) -> None:
+    """Each expert's share of the choices adds up to one in each layer, and the tokens are text."""
+    from datasets import Dataset
+
+    from pipeline.models.heads import ProvetuneForCausalLM
+
+    fields = own_fields("base") | own_fields("experts_mixtral") | {"hidden_size": 32, "num_hidden_layers": 2}
+    rows = Dataset.from_dict({"input_ids": [[1, 2, 3, 4, 5]] * 3})
+    tokenizer = SimpleNamespace(decode=lambda ids: f"<{ids[0]}>")
+    save_routing(ProvetuneForCausalLM(ProvetuneConfig(**fields)), tokenizer, rows, tmp_path)
+    table = json.loads((tmp_path / ROUTING).read_text(encoding="utf-8"))
+    assert {row["expert"] for row in table} == {0, 1, 2, 3} and len({row["layer"] for row in table}) == 2
+    assert sum(row["share"] for row in table) == pytest.approx(2.0)
+    assert {token["token"] for row in table for token in row["tokens"]} <= {f"<{number}>" for number in range(1, 6)}

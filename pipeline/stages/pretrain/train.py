@@ -22,7 +22,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     """
     from pipeline.training.decode_speed import decoding_costs
     from pipeline.training.loop import load_rows, sized, train_to_end
-    from pipeline.training.routing import BalanceExperts
+    from pipeline.training.models import is_own_model, load_tokenizer, load_weights
+    from pipeline.training.routing import BalanceExperts, save_routing
 
     recipe = PretrainTrainConfig.model_validate(config)
     rows = load_rows(inputs["rows"], recipe, without=["documents"])
@@ -33,8 +34,11 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     shifted = recipe.objective == "causal"
     metrics = train_to_end(recipe, rows, inputs, out, track, make_trainer, shifted, [BalanceExperts()])
-    if os.environ.get("RANK", "0") == "0" and (out / "model").exists():
-        metrics |= decoding_costs(out / "model", recipe.dtype)
+    if os.environ.get("RANK", "0") == "0" and is_own_model(inputs["weights"]) and (out / "model").exists():
+        model: Any = load_weights(out / "model", recipe.dtype, recipe.attention, recipe.trust_remote_code)
+        metrics |= decoding_costs(model, recipe.dtype)
+        tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
+        save_routing(model, tokenizer, rows.train if rows.validation is None else rows.validation, out)
     return metrics
 
 
