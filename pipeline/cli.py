@@ -5,6 +5,7 @@ handling, so that Hydra's refusals too are one line and exit code 2.
 """
 
 import difflib
+import errno
 import importlib.resources
 import re
 import sys
@@ -193,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        what = printable(f"{error.filename or 'outputs'}: {error.strerror or error}")
+        full = "no space left on the disk" if error.errno == errno.ENOSPC else None
+        what = printable(f"{error.filename or 'outputs'}: {full or error.strerror or error}")
         print(f"error: {what}; check the place and its rights, or set outputs=FOLDER", file=sys.stderr)
         sys.exit(4)
 

@@ -61,6 +61,10 @@ class Batches(TrainerCallback):
             self._read.append(names)
         return self._collate([{key: value for key, value in row.items() if key not in NAMES} for row in rows])
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """What was read before, by the preflight, is no step's."""
+        self._read.clear()
+
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """One more batch of the step."""
         self._used()

@@ -51,7 +51,7 @@ class Preflight(TrainerCallback):
         if loss != loss:  # nan
             raise StageFailed(
                 "preflight: the loss of the longest batch is nan before any step; use model.dtype=float32, or look at "
-                "its rows"
+                f"its rows: {', '.join(_names(rows))}"
             )
         sizes = _facts(self._trainer)
         if sizes is not None:
@@ -98,6 +98,11 @@ class Preflight(TrainerCallback):
             self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(folder)
         finally:
             shutil.rmtree(folder)
+
+
+def _names(rows: list[dict[str, Any]]) -> list[str]:
+    """The ids of rows, where they are known; of packed ones those of their documents."""
+    return [name for row in rows for name in ([row["id"]] if "id" in row else row.get("documents", []))]
 
 
 @contextmanager
