@@ -218,6 +218,7 @@ def is_said(clause: str, told: set[str]) -> bool:
     )
 
 
+@pytest.mark.end_to_end
 def test_the_messages_explained_are_those_of_the_code() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)

@@ -10,6 +10,8 @@ from data_prep.progress import silent
 from tests.conftest import Finished
 from tests.engine.test_training import train
 
+pytestmark = pytest.mark.end_to_end
+
 TEXTS = ["Hello, world! 12345", "  two  spaces\n\nand\tlines", "naïve façade — ünïcödé 漢字 🙂", "it's <|im_end|> over"]
 
 

@@ -73,6 +73,7 @@ def test_an_evaluation_added_later_trains_nothing_again(tmp_path: Path) -> None:
     assert comparison["perplexity/late"]["bits_per_byte"]["n"] == total - removed
 
 
+@pytest.mark.end_to_end
 def test_a_finished_filter_is_taken_although_an_evaluation_is_new(tmp_path: Path) -> None:
     outputs, early = tmp_path / "outputs", evaluation(tmp_path, "early")
     done = run_pipeline(outputs, *FILTER, CLEAN, early)
@@ -97,6 +98,7 @@ def test_decontamination_names_what_it_misses(tmp_path: Path) -> None:
         plan(tmp_path, "++stages.filter.steps.decontamination={against: [x]}")
 
 
+@pytest.mark.end_to_end
 def test_pseudonyms_need_a_key_and_the_same_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
     missing = run_pipeline(tmp_path, *FILTER, PSEUDONYMS)
@@ -111,6 +113,7 @@ def test_pseudonyms_need_a_key_and_the_same_one_again(tmp_path: Path, monkeypatc
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"key of enough char" in path.read_bytes()]
 
 
+@pytest.mark.end_to_end
 def test_a_mixture_is_a_data_set_to_train_on(tmp_path: Path) -> None:
     more = "++data.more={source: package://data_prep/samples/instructions.jsonl, splits: {seed: 5}}"
     mix = "++stages.both={kind: mix, parts: {sample: {weight: 3}, more: {weight: 1}}, rows: 100}"

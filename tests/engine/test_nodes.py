@@ -78,6 +78,7 @@ def test_a_node_with_other_code_is_refused_and_named_on_both(tmp_path: Path) -> 
         assert re.match(r"node 1 \(.+\): git commit is b, on node 0 \(.+\) a; all nodes need the same code", str(error))
 
 
+@pytest.mark.end_to_end
 def test_a_node_that_never_comes_is_named(tmp_path: Path) -> None:
     (tmp_path / "hello-1.json").write_text('{"host": "x", "nonce": "n", "count": 1, "identity": {}}', encoding="utf-8")
     with pytest.raises(StageFailed, match=r"nodes \[1\] have not come within 1 s \(launch.node_wait\); are they"):
@@ -86,6 +87,7 @@ def test_a_node_that_never_comes_is_named(tmp_path: Path) -> None:
         Nodes(settings(1, node_wait=1.0), tmp_path, {}).__enter__()
 
 
+@pytest.mark.end_to_end
 def test_a_silent_node_is_dead_by_the_readers_own_clock(tmp_path: Path) -> None:
     launch = {"node_timeout": 2.0}
     first, second = Nodes(settings(0, **launch), tmp_path, {}), Nodes(settings(1, **launch), tmp_path, {})

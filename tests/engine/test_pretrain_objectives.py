@@ -12,6 +12,8 @@ from data_prep.tokens.vocabulary.config import SpecialTokens, VocabularyConfig
 from data_prep.tokens.vocabulary.train import train_tokenizer
 from pipeline.training.config import NoAdapter
 
+pytestmark = pytest.mark.end_to_end
+
 TEXTS = [f"Item {n}: the {'quick ' * (n % 5)}fox number {n * 7} met {n % 3} dogs." for n in range(40)]
 SPECIAL = {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "bos": None, "sentinels": 20}
 OWN: dict[str, Any] = {

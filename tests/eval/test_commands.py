@@ -13,6 +13,8 @@ from eval.commands.cli import main
 from eval.commands.config import EvalConfig
 from eval.predictions import read_predictions
 
+pytestmark = pytest.mark.end_to_end
+
 ITEMS = [
     {"goal": f"how old is the {name} {n}", "sol1": f"{n} years", "sol2": f"the {name}", "label": (n + len(name)) % 2}
     for n, name in enumerate(["fox", "dog", "mill", "river"] * 4)

@@ -177,6 +177,7 @@ def test_wins_and_regressions(tmp_path: Path) -> None:
         wins_and_regressions(base, tuned, "x", metric="bleu")
 
 
+@pytest.mark.end_to_end
 def test_a_comparison_is_json_and_needs_no_torch(tmp_path: Path) -> None:
     base = folder(tmp_path / "base", noisy(40), ["a mill"] * 60)
     program = (

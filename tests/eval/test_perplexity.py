@@ -104,6 +104,7 @@ def test_white_space_that_ends_the_prompt_is_not_scored(model: Any, tokenizer: A
     assert row["nll"] == pytest.approx(one_token_at_a_time(model, tokens, CONTEXT, first, 1), rel=1e-5)
 
 
+@pytest.mark.end_to_end
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 3 * CONTEXT), min_size=1, max_size=4),

@@ -176,6 +176,7 @@ def test_saved_models_load_through_the_auto_class(auto: Any, head: Any, values: 
     assert type(again) is head and torch.equal(run(again), run(model))
 
 
+@pytest.mark.end_to_end
 def test_a_saved_model_loads_elsewhere_with_its_own_code(tmp_path: Path) -> None:
     """In a process that cannot import this project, with trust_remote_code."""
     model = decoder(**KINDS["latent"], num_experts=4)

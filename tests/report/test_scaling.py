@@ -21,6 +21,7 @@ def points(law: dict[str, float], tokens: float = 1e6) -> list[Point]:
     ]
 
 
+@pytest.mark.end_to_end
 @given(floor=st.floats(0.2, 2.0), share=st.floats(0.2, 3.0), exponent=st.floats(0.1, 1.0))
 @settings(max_examples=8, deadline=None)
 def test_a_known_law_is_found_again(floor: float, share: float, exponent: float) -> None:

@@ -17,6 +17,8 @@ from data_prep.engines.config import LocalEngine
 from data_prep.engines.engine import run_tasks
 from data_prep.errors import DataError
 
+pytestmark = pytest.mark.end_to_end
+
 WORKERS = [1, 2]
 TWO = LocalEngine(workers=2)
 

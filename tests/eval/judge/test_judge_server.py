@@ -17,6 +17,8 @@ from eval.judge.run import judge, read_verdicts
 from eval.judge.server import ServerBackend
 from tests.eval.judge.conftest import QUICK, Answer, Stub, completion, rows, verdict
 
+pytestmark = pytest.mark.end_to_end
+
 QUESTION = Question("q", "one", "two", None)
 
 
