@@ -81,7 +81,7 @@ class Display:
         took = "" if outcome == "cached" else duration(time.monotonic() - self._started)
         mark, colour = MARKS[outcome]
         line = Text.assemble(
-            (f"{mark} ", colour), f"{node:<24}", (f"{outcome:<8}", colour), f"{took:>12}  ", (note, "dim")
+            (f"{mark} ", colour), f"{node:<23} ", (f"{outcome:<8}", colour), f"{took:>12}  ", (note, "dim")
         )
         self.console.print(line, soft_wrap=True)
 
