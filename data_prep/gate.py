@@ -1,6 +1,7 @@
 """The strict gate: build a configuration class from plain values, or say in one line per problem what is wrong."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -11,21 +12,37 @@ from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_BRANCH = re.compile(r"(literal|dict|list|tuple|set)\[|(str|int|float|bool|none|\[key\])$")
+"""Members of a union that are no models, as pydantic puts them into the path of a problem."""
+
 
 def build(model: type[Model], values: Any, prefix: str, refusal: type[Exception]) -> Model:
     """Build `model` from plain values, or raise a `refusal` with one line per problem; `prefix` stands before keys."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem, model, prefix) for problem in error.errors()]
-        raise refusal("\n".join(dict.fromkeys(lines))) from None
+        raise refusal("\n".join(_lines(error.errors(), model, prefix))) from None
 
 
-def _explain(problem: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
+def _lines(problems: Iterable[ErrorDetails], model: type[BaseModel], prefix: str) -> list[str]:
+    """A line per problem. Of a value that fits no member of a union, the members speak that went furthest into it."""
+    told: dict[str, list[tuple[bool, str]]] = {}
+    for problem in problems:
+        location = [str(part) for part in problem["loc"] if not _BRANCH.match(str(part))]
+        shown = [part for index, part in enumerate(location) if not _is_tag(model, location[:index], part)]
+        key = ".".join([*([prefix] if prefix else []), *shown])
+        told.setdefault(key, []).append((_is_of_other_type(problem), _explain(problem, model, location, key)))
+    deepest = {key: each for key, each in told.items() if not any(other.startswith(f"{key}.") for other in told)}
+    lines = [line for each in deepest.values() for other_type, line in each if other_type == min(each)[0]]
+    return list(dict.fromkeys(lines))
+
+
+def _is_of_other_type(problem: ErrorDetails) -> bool:
+    return problem["type"].endswith("_type") and any(_BRANCH.match(str(part)) for part in problem["loc"])
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel], location: list[str], key: str) -> str:
     """One line: key, value, what is allowed."""
-    location = [str(part) for part in problem["loc"]]
-    shown = [part for index, part in enumerate(location) if not _is_tag(model, location[:index], part)]
-    key = ".".join([*([prefix] if prefix else []), *shown])
     value, kind = problem.get("input"), problem["type"]
     if kind == "extra_forbidden":
         allowed = _fields_at(model, location[:-1])
@@ -35,7 +52,9 @@ def _explain(problem: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "value_error":
         reason = problem.get("ctx", {}).get("error", problem["msg"])
         return f"{key}: {reason}" if key else str(reason)
-    return f"{key}: {value!r} is not allowed: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    expected = problem.get("ctx", {}).get("expected", "") if kind == "literal_error" else ""
+    close = nearest(value, re.findall(r"'([^']*)'", expected))
+    return f"{key}: {value!r} is not allowed: {problem['msg'][0].lower()}{problem['msg'][1:]}{close}"
 
 
 def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:

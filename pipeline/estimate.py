@@ -8,6 +8,7 @@ per second that the same kind of node reached here before.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     return Cost(memory, 2 * facts.parameters * (scored + NEW_TOKEN * generated) / (flops * SCORING_EFFICIENCY) + 5)
 
 
+@cache
 def machine_flops() -> float:
     """Floating-point operations per second of a float32 matrix product here: the better of a few tries of a moment."""
     import numpy as np

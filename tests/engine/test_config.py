@@ -70,6 +70,15 @@ def test_every_yaml_opens_with_its_command() -> None:
         ("sed=3", "sed: unknown key (value 3); did you mean seed?"),
         ("+sed=3", "sed: unknown key (value 3); did you mean seed?"),
         ("stages.sft.adapter.rank=8", "stages.sft.adapter.rank: unknown key (value 8); allowed: r, alpha"),
+        (
+            "stages.sft.adapter.target=atention",
+            "stages.sft.adapter.target: 'atention' is not allowed: input should be 'attention', 'mlp' or 'all-linear'; "
+            "did you mean attention?",
+        ),
+        (
+            "stages.sft.adapter.target=[3]",
+            "stages.sft.adapter.target.0: 3 is not allowed: input should be a valid string",
+        ),
         ("stages.filter.steps.langage.allow=[en]", "stages.filter.steps.langage: unknown key"),
         ("data.sample.sourc=x", "data.sample.sourc: unknown key (value 'x'); did you mean source?"),
         ("model.dtyp=float32", "model.dtyp: unknown key (value 'float32'); did you mean dtype?"),
