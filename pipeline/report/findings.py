@@ -59,7 +59,7 @@ def judge_cards(report: Report) -> dict[str, list[tuple[str, str]]]:
     found = {}
     for comparison, datasets in report.evaluation.judge.items():
         for dataset, told in datasets.items():
-            card = told.get("card") if isinstance(told.get("card"), dict) else {}
+            card: dict[str, Any] = told["card"] if isinstance(told.get("card"), dict) else {}
             warnings = card.get("warnings")
             facts = [("warning", one_line(str(each))) for each in warnings] if isinstance(warnings, list) else []
             facts += _facts({name: each for name, each in card.items() if name != "warnings"})
