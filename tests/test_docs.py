@@ -64,6 +64,10 @@ DOCUMENTED = sorted({tuple(command) for page in GUIDES for block in blocks(page)
 RUNS = [command for command in DOCUMENTED if command[2] == "pipeline" and len(command) > 3]
 EXECUTED = [command for command in RUNS if {"+experiment=smoke", "+experiment=lora_llama"} & set(command)]
 """The others train for minutes: they are planned, and whoever wrote their experiment has run it."""
+QUICK = [
+    command for command in EXECUTED if len(command) < 6 or "mode=plan" in command or "data=questions.csv" in command
+]
+"""Of these, the ones that every run of the tests executes."""
 
 
 def anchors(page: Path) -> set[str]:
@@ -171,7 +175,11 @@ def stand_in(command: tuple[str, ...], model: Path) -> list[str]:
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("command", EXECUTED, ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(command, marks=() if command in QUICK else pytest.mark.slow) for command in EXECUTED],
+    ids=" ".join,
+)
 def test_documented_commands_run(command: tuple[str, ...], user_folder: Path, smoke: Finished, copied: Path) -> None:
     overrides = stand_in(command, smoke.artifact("model") / "model")
     done = run_module(user_folder, "pipeline", *overrides, f"outputs={copied}")

@@ -194,6 +194,7 @@ def test_accumulation_changes_nothing(chained: Finished, tmp_path: Path) -> None
             assert logged(tmp_path / micro, name) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_like_one(chained: Finished, judged: Path, tmp_path: Path) -> None:
     """Also the reference, whose rows the ranks share out, and the validation, whose rows do not divide by two."""
     command = overrides(judged, run="sft,dpo", validate_every="3", validation_rows="17")

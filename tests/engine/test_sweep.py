@@ -168,6 +168,7 @@ def test_every_launcher_runs_every_job_once(launcher: str, tmp_path: Path) -> No
     assert done.code == 0 and [job["status"] for job in sweep_record(outputs)["jobs"]] == ["cached", "cached"]
 
 
+@pytest.mark.slow
 @pytest.mark.end_to_end
 @pytest.mark.parametrize("launcher", ["joblib", "local"])
 def test_a_killed_worker_is_listed_and_the_others_go_on(launcher: str, tmp_path: Path) -> None:
