@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from data_prep.progress import silent
 from pipeline.errors import StageFailed
 from tests.conftest import Finished
+from tests.engine.plain_trl import plain_settings
 from tests.engine.test_training import losses, plain_losses, stage_of, train
 
 pytestmark = pytest.mark.end_to_end
@@ -209,18 +210,7 @@ def test_qlora_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path)
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(inputs["weights"], quantization_config=nf4),
         args=SFTConfig(
-            output_dir=str(tmp_path / "trl"),
-            max_steps=20,
-            per_device_train_batch_size=config["batch_size"],
-            learning_rate=config["learning_rate"],
-            lr_scheduler_type=config["schedule"],
-            seed=config["seed"],
-            data_seed=config["seed"],
-            logging_steps=1,
-            report_to="none",
-            bf16=False,
-            use_cpu=True,
-            save_strategy="no",
+            **plain_settings(config, tmp_path / "trl"),
             activation_checkpointing=False,
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},

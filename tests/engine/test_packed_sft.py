@@ -177,6 +177,25 @@ def test_a_step_of_nan_names_its_rows_and_keeps_the_checkpoint(packing: str, smo
     assert not kept or kept[-1] == step - 1
 
 
+def test_a_preflight_of_nan_names_the_rows_of_the_longest_batch(smoke: Finished, tmp_path: Path) -> None:
+    """Every weight is nan: the first batch that is looked at is the longest one."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from pipeline.stages.sft.train import run
+
+    config, inputs = stage_of(smoke, "sft/train")
+    rows = prepared(smoke, tmp_path / "rows", "none")
+    longest = max(rows_of(rows), key=lambda row: len(row["input_ids"]))
+    weights = Path(shutil.copytree(inputs["weights"], tmp_path / "model" / "model"))
+    state = {name: weight * float("nan") for name, weight in load_file(weights / "model.safetensors").items()}
+    save_file(state, weights / "model.safetensors", metadata={"format": "pt"})
+    changes = {"batch_size": 2, "micro_batch_size": 1, "validate_every": None}
+    with pytest.raises(StageFailed, match=f"preflight: the loss of the longest batch is nan .* rows: {longest['id']}"):
+        run(config | changes, inputs | {"rows": rows, "weights": weights}, tmp_path, silent)
+
+
 def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(smoke: Finished, tmp_path: Path) -> None:
     import shutil
 

@@ -9,6 +9,7 @@ import pytest
 
 from data_prep.progress import silent
 from tests.conftest import Finished, run_pipeline
+from tests.engine.plain_trl import plain_settings
 from tests.engine.preference_rows import logged, overrides, pairs, stage_of, write_rows
 
 pytestmark = pytest.mark.end_to_end
@@ -101,18 +102,7 @@ def plain_trl(run: Finished, file: Path, out: Path, **arguments: Any) -> list[fl
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(inputs["weights"]),
         args=DPOConfig(
-            output_dir=str(out),
-            max_steps=20,
-            per_device_train_batch_size=config["batch_size"],
-            learning_rate=config["learning_rate"],
-            lr_scheduler_type=config["schedule"],
-            seed=config["seed"],
-            data_seed=config["seed"],
-            logging_steps=1,
-            report_to="none",
-            bf16=False,
-            use_cpu=True,
-            save_strategy="no",
+            **plain_settings(config, out),
             activation_checkpointing=False,
             dataloader_drop_last=True,
             **arguments,

@@ -9,6 +9,7 @@ import yaml
 
 from data_prep.progress import silent
 from tests.conftest import Finished, run_pipeline
+from tests.engine.plain_trl import plain_settings
 
 pytestmark = pytest.mark.end_to_end
 
@@ -104,18 +105,7 @@ def test_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path) -> No
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(inputs["weights"]),
         args=SFTConfig(
-            output_dir=str(tmp_path / "trl"),
-            max_steps=20,
-            per_device_train_batch_size=config["batch_size"],
-            learning_rate=config["learning_rate"],
-            lr_scheduler_type=config["schedule"],
-            seed=config["seed"],
-            data_seed=config["seed"],
-            logging_steps=1,
-            report_to="none",
-            bf16=False,
-            use_cpu=True,
-            save_strategy="no",
+            **plain_settings(config, tmp_path / "trl"),
             activation_checkpointing=False,
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
