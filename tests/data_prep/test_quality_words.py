@@ -11,7 +11,7 @@ from test_quality_reference import SPACY, words_of
 from data_prep.curation.quality import lexicon as lexicon_module
 from data_prep.curation.quality.batch import Batch, tokenise
 from data_prep.curation.quality.characters import IS_LINE_BREAK, IS_SPACE, kinds
-from data_prep.curation.quality.chunks import SPECIAL, UNITS, split_chunk
+from data_prep.curation.quality.chunks import LONGEST_RUN, SPECIAL, UNITS, split_chunk
 from data_prep.curation.quality.config import Quality
 from data_prep.curation.quality.hashing import PADDING, span_hashes
 from data_prep.curation.quality.judge import measure
@@ -165,3 +165,9 @@ def same(left: Any, right: Any) -> bool:
     return left.schema == right.schema and all(
         np.array_equal(left[name].to_numpy(), right[name].to_numpy(), equal_nan=True) for name in left.column_names
     )
+
+
+def test_a_run_that_nobody_writes_stays_whole() -> None:
+    longest = "a-" * (LONGEST_RUN // 2)
+    assert len(split_chunk(longest)) > LONGEST_RUN // 2
+    assert split_chunk(longest + "a") == (longest + "a",)
