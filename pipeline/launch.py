@@ -70,7 +70,7 @@ def worker_environment(processes: int = 1) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Processes started here do not hear Ctrl-C, which reaches the whole group: the parent answers, and ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the mask is inherited
     try:
@@ -110,7 +110,7 @@ class Workers:
         assert child.stdin is not None
         child.stdin.write(json.dumps(str(folder.absolute())) + "\n")  # a path may hold a newline
         child.stdin.flush()
-        return _follow(child, folder, events, 1, on_event, _death)
+        return follow(child, folder, events, 1, on_event, _death)
 
     def _run_ranks(self, folder: Path, events: EventReader, on_event: OnEvent) -> Finished:
         processes = self._launch.processes
@@ -120,7 +120,7 @@ class Workers:
         if self._launch.on_gpus:
             write_config_file(self._launch, folder)
         log = (folder / "logs" / "launcher.log").open("wb")
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             child = subprocess.Popen(
                 rank_command(self._launch, folder.absolute()),
                 stdout=log,
@@ -130,7 +130,7 @@ class Workers:
                 text=True,
             )
         try:
-            finished = _follow(child, folder, events, processes, on_event, _end_of_ranks)
+            finished = follow(child, folder, events, processes, on_event, end_of_ranks)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=30)
             return finished
@@ -142,7 +142,7 @@ class Workers:
     def _warm_child(self) -> subprocess.Popen[str]:
         if self._child is None or self._child.poll() is not None:
             command = [sys.executable, "-m", "pipeline.worker"]
-            with _deaf_to_interrupts():
+            with deaf_to_interrupts():
                 self._child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=worker_environment())
         return self._child
 
@@ -158,7 +158,7 @@ class Workers:
 Events = list[dict[str, Any]]
 
 
-def _follow(
+def follow(
     child: subprocess.Popen[str],
     folder: Path,
     events: EventReader,
@@ -200,7 +200,7 @@ def _death(code: int, folder: Path, failed: Events) -> ProvetuneError:
     return StageFailed(f"{event['error']}: {event['message']} ({where})")
 
 
-def _end_of_ranks(code: int, folder: Path, failed: Events) -> ProvetuneError:
+def end_of_ranks(code: int, folder: Path, failed: Events) -> ProvetuneError:
     """The rank that fell first, by torchrun's account: the others may only have lost their connection to it."""
     told = ROOT_CAUSE.findall((folder / "logs" / "launcher.log").read_text(encoding="utf-8", errors="replace"))
     if not told:

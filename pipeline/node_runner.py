@@ -14,9 +14,9 @@ from pipeline.launch import (
     Finished,
     OnEvent,
     Workers,
-    _deaf_to_interrupts,
-    _end_of_ranks,
-    _follow,
+    deaf_to_interrupts,
+    end_of_ranks,
+    follow,
     worker_environment,
 )
 from pipeline.nodes import Nodes, watching
@@ -65,7 +65,7 @@ def run_share(
     log_file = log_file if nodes.rank == 0 else log_file.with_name(f"launcher-node{nodes.rank}.log")
     log_file.parent.mkdir(exist_ok=True)
     with log_file.open("wb") as log:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             child = subprocess.Popen(
                 node_command(launch, nodes.rank, meeting, folder.absolute()),
                 stdout=log,
@@ -76,7 +76,7 @@ def run_share(
             )
         try:
             with watching(nodes, child.kill):
-                finished = _follow(child, folder, events, launch.processes, on_event, _end_of_ranks)
+                finished = follow(child, folder, events, launch.processes, on_event, end_of_ranks)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=30)
             return finished

@@ -5,6 +5,7 @@ does not.
 """
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ BEST = "best.safetensors"
 """Under `checkpoints/`: the trained weights at the lowest validation loss, when `early_stopping` is set."""
 
 
-class Validation(TrainerCallback):
+class Validation(TrainerCallback, ABC):
     """Measures every few steps, appends it to `validation.jsonl`, and ends a training that got no better.
 
     `patience`: so many measurements without a lower loss end the training; None never does.
@@ -28,9 +29,9 @@ class Validation(TrainerCallback):
         self._patience = patience
         self._losses = [line["loss"] for line in read_log(folder / VALIDATION)]
 
+    @abstractmethod
     def figures(self) -> dict[str, float]:
         """What is written; `loss` is among it."""
-        raise NotImplementedError
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, when it is time."""
