@@ -37,11 +37,6 @@ def test_an_outer_launcher_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None
     assert int(environment["OMP_NUM_THREADS"]) == max(1, (os.cpu_count() or 1) // 2)
 
 
-def _hear_interrupts() -> None:
-    """A test run in the background of a shell ignores Ctrl-C, and would hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Training:
     """A long training in its own process group, as a terminal would start it."""
 
@@ -53,7 +48,6 @@ class Training:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_hear_interrupts,
         )
         self.outputs = outputs
         self.wait_for(
