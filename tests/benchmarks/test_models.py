@@ -13,7 +13,7 @@ def test_intervals_are_order_statistics() -> None:
 
 def test_what_counts_as_kept() -> None:
     fast = {"training": (1.0, 0.9, 1.1), "decoding": (1.4, 1.3, 1.5), "memory": 1.01}
-    assert kept("llama", fast) and not kept("mixtral_loop", fast)
+    assert kept("llama", fast) and not kept("fine_grained_loop", fast)
     assert not kept("llama", fast | {"memory": 1.03}) and not kept("llama", fast | {"training": (0.9, 0.8, 0.95)})
 
 
