@@ -125,8 +125,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     return plain_values(compose_open(overrides))
 
 
-def compose_open(overrides: Sequence[str]) -> "DictConfig":
-    """What Hydra composes, interpolations still open. Raises ConfigError with one line."""
+def compose_open(overrides: Sequence[str], with_hydra: bool = False) -> "DictConfig":
+    """What Hydra composes (also its own settings when asked), interpolations open. Raises ConfigError with one line."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
@@ -138,7 +138,7 @@ def compose_open(overrides: Sequence[str]) -> "DictConfig":
     expanded = [part for override in overrides for part in expand(override)]
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            return hydra_compose("config", overrides=expanded)
+            return hydra_compose("config", overrides=expanded, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group set to a number
         raise ConfigError(explain(error)) from None
 

@@ -36,6 +36,7 @@ def sweep(given: Sequence[str]) -> int:
     """Run every point of a sweep. The worst exit code; raises ConfigError for what is wrong before the first job."""
     refuse_malformed(given)
     launcher, rest = choose_launcher(given)
+    rest += declared_choices(rest)
     points = [list(point) for point in itertools.product(*(choices(override) for override in rest))]
     composed = compose_points(points)
     configs = [config for config in map(_typed, composed) if config is not None]
@@ -108,6 +109,14 @@ def choose_launcher(given: Sequence[str]) -> tuple[Any, list[str]]:
         values = yaml.safe_load(text)
     values |= settings
     return validate(LAUNCHERS[values["kind"]], values, prefix="hydra.launcher"), rest
+
+
+def declared_choices(given: Sequence[str]) -> list[str]:
+    """What the chosen experiment sweeps by itself (`hydra.sweeper.params` in its file) and nobody has set."""
+    said = {expand(override)[0].lstrip("+~").partition("=")[0] for override in given}
+    composed = compose_open([choices(override)[0] for override in given], with_hydra=True)
+    declared = composed.hydra.sweeper.params or {}
+    return [f"{key}={value}" for key, value in declared.items() if key not in said]
 
 
 def choices(override: str) -> list[str]:

@@ -170,7 +170,10 @@ class LatentAttention(nn.Module):
             shared = rotate(shared, around.rotation, self.config.rope_pairs)
         if past is not None:
             latent, shared = past.update(latent, shared, self.layer_idx)
-        absorbs = past is not None and length == 1 and type(self.kv_b_proj) is nn.Linear  # an adapter hides its weight
+        plain_weight = type(self.kv_b_proj) is nn.Linear and type(self.kv_b_proj.weight) is nn.Parameter
+        absorbs = (
+            past is not None and length == 1 and plain_weight
+        )  # an adapter hides it, tensor parallelism divides it
         if absorbs and self.config.attention_softcap is None and not self.config.output_attentions:
             mixed, weights = self._absorbed(plain, turned, latent, shared, around.seen), None
         else:

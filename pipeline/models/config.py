@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedConfig
 
+from .parallel import tensor_parallel_plan
 from .rules import check, refuse_unknown
 
 Shape = Literal["decoder", "encoder", "encoder_decoder"]
@@ -25,23 +26,6 @@ class ProvetuneConfig(PreTrainedConfig):
 
     model_type: ClassVar[str] = "provetune"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
-    base_model_tp_plan: ClassVar[dict[str, Any] | None] = {
-        "layers.*.self_attn.q_proj": "colwise",
-        "layers.*.self_attn.k_proj": "colwise",
-        "layers.*.self_attn.v_proj": "colwise",
-        "layers.*.self_attn.q_b_proj": "colwise",
-        "layers.*.self_attn.kv_b_proj": "colwise",
-        "layers.*.self_attn.o_proj": "rowwise",
-        "layers.*.mlp.gate_proj": "colwise",
-        "layers.*.mlp.up_proj": "colwise",
-        "layers.*.mlp.down_proj": "rowwise",
-        "layers.*.mlp.shared.gate_proj": "colwise",
-        "layers.*.mlp.shared.up_proj": "colwise",
-        "layers.*.mlp.shared.down_proj": "rowwise",
-        "layers.*.mlp.experts.gate_up_proj": "packed_colwise",
-        "layers.*.mlp.experts.down_proj": "rowwise",
-        "layers.*.mlp.experts": "moe_tp_experts",
-    }
 
     shape: Shape = "decoder"
     """Decoder-only, bidirectional encoder, or encoder–decoder with cross-attention."""
@@ -212,6 +196,7 @@ class ProvetuneConfig(PreTrainedConfig):
             self.layer_types = [self._layer_type(layer) for layer in range(self.num_hidden_layers)]
         super().__post_init__(**kwargs)
         check(self)
+        self.base_model_tp_plan = tensor_parallel_plan(self)
 
     def _layer_type(self, layer: int) -> str:
         local = self.pattern == "interleaved" and (layer + 1) % (self.local_per_global + 1) != 0

@@ -11,8 +11,10 @@ import yaml
 from pipeline.cli import compose
 from pipeline.models import ProvetuneConfig
 from pipeline.models.sizes import size
+from pipeline.sweep import declared_choices
 from pipeline.training.decode_speed import decoding_costs
 from pipeline.training.routing import ROUTING, save_routing
+from tests.conftest import run_pipeline
 from tests.models.variants import FOLDER
 
 ABLATIONS = FOLDER.parent / "ablation"
@@ -53,6 +55,17 @@ def test_the_experiment_sweeps_every_variant(axis: str) -> None:
         composed = compose([f"+experiment=ablate_{axis}", f"model={choice}"])
         assert composed["experiment"] == f"ablate_{axis}"
         assert composed["model"]["architecture"] == own_fields("base") | own_fields(choice.split("/")[1])
+
+
+@pytest.mark.end_to_end
+def test_a_sweep_runs_what_its_experiment_declares_unless_it_is_set(tmp_path: Path) -> None:
+    planned = run_pipeline(tmp_path, "-m", "+experiment=ablate_norm", "mode=plan", "stages.pretrain.max_steps=40")
+    assert planned.code == 0, planned.err
+    jobs = [line.split("model=")[1] for line in planned.out.splitlines() if line.startswith("sweep: ")]
+    assert sorted(jobs) == [f"ablation/{name}" for name in VARIANTS if name.startswith("norm_")]
+    declared = declared_choices(["+experiment=scaling_law"])
+    assert len(declared) == 1 and declared[0].startswith("model=ablation/size_24,ablation/size_40")
+    assert declared_choices(["+experiment=scaling_law", "model=ablation/size_24,ablation/size_40"]) == []
 
 
 def test_the_caches_are_told_in_bytes() -> None:
