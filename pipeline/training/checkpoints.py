@@ -49,21 +49,28 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 class MarkCheckpoints(TrainerCallback):
-    """Marks each checkpoint once all ranks have written their part; the stage itself saves the end."""
+    """Marks each checkpoint once all ranks have written their part; the stage itself saves the end.
+
+    `seconds` is how long the training stood still for its checkpoints.
+    """
 
     def __init__(self, accelerator: "Accelerator"):
         self._accelerator = accelerator
+        self._asked = 0.0
+        self.seconds = 0.0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """No checkpoint of the last step: Trainer would train one step too many on a resume from it."""
         if state.global_step >= state.max_steps or control.should_training_stop:
             control.should_save = False
+        self._asked = time.perf_counter()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called on every rank after Trainer wrote a checkpoint."""
         self._accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        self.seconds += time.perf_counter() - self._asked
 
 
 class CheckpointByTime(TrainerCallback):
