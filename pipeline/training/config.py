@@ -1,6 +1,6 @@
 """What is trained and by which recipe: the settings that every training stage shares."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -96,6 +96,11 @@ class TrainConfig(Recipe):
     """Attention implementation."""
     trust_remote_code: bool
     """Whether code of a Hub model may run."""
+
+    sequences_per_row: ClassVar[int] = 1
+    """How many sequences of tokens a row is: a pair is two."""
+    logits: ClassVar[Literal["tiles", "whole", "odds", "margin"]] = "tiles"
+    """How much of the logits the trainer's loss holds at once: parts, as TRL's newer trainers do, or all of them."""
 
 
 def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -> tuple[int, int]:
