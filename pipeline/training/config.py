@@ -55,8 +55,9 @@ class Recipe(StrictModel):
     """Optimizer steps; without it `epochs` decides."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training rows, when max_steps is not set."""
-    checkpoint_every: int = outside_fingerprint(50, ge=1)
-    """Optimizer steps between checkpoints; a killed run continues from the last."""
+    checkpoint_every: int | None = outside_fingerprint(None, ge=1)
+    """Optimizer steps between checkpoints; a killed run continues from the last. Without it: 50, or more where they
+    would take more than 2 % of the time."""
     checkpoint_minutes: float | None = outside_fingerprint(None, gt=0)
     """Minutes between checkpoints, instead of `checkpoint_every`."""
     validate_every: int | None = Field(default=None, ge=1)

@@ -75,7 +75,7 @@ def bare(stage: dict[str, Any], keep_memory: bool) -> Training:
         "learning-rate": config["learning_rate"],
         "schedule": config["schedule"],
         "warmup-steps": config["warmup_steps"],
-        "save-every": config["checkpoint_every"],
+        "save-every": config["checkpoint_every"] or 50,
         "rank": config["adapter"]["r"],
         "alpha": config["adapter"]["alpha"],
         "dtype": config["dtype"],
@@ -97,12 +97,13 @@ def bare(stage: dict[str, Any], keep_memory: bool) -> Training:
 
 
 def plain_stage(folder: Path, steps: int | None, quantised: bool = False) -> dict[str, Any]:
-    """The stage of an artifact, without what the bare script does not do (validation), perhaps shorter, or QLoRA."""
+    """The stage of an artifact, perhaps shorter, or as QLoRA; without validation and preflight, which TRL has not."""
     stage = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
     config = stage["config"]
     if config["adapter"]["kind"] != "lora" or config["max_steps"] is None:
         raise SystemExit(f"{folder}: the bare script trains LoRA for max_steps steps; choose another artifact")
     stage["config"] = {**config, "validate_every": None, "micro_batch_size": None, "activation_checkpointing": False}
+    stage["config"]["preflight"] = False
     stage["config"]["max_steps"] = steps or config["max_steps"]
     if quantised:
         more = {"kind": "qlora", "quantization": "nf4", "double_quantization": True}
