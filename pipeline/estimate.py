@@ -20,8 +20,16 @@ from pipeline.artifacts import read_json
 from pipeline.console import duration, table
 from pipeline.model_facts import ModelFacts, facts_of, facts_of_scratch
 from pipeline.plan import Plan, Step, artifact_root
+from pipeline.stages.dpo.config import DpoTrainConfig
+from pipeline.stages.kto.config import KtoTrainConfig
+from pipeline.stages.orpo.config import OrpoTrainConfig
+from pipeline.stages.pretrain.config import PretrainTrainConfig
+from pipeline.stages.sft.config import SftTrainConfig
+from pipeline.stages.simpo.config import SimpoTrainConfig
+from pipeline.training.activation_memory import Batch, activation_bytes
 from pipeline.training.config import TrainConfig, leaves_model, sequences_of
-from pipeline.training.memory import BYTES, activation_bytes, training_memory
+from pipeline.training.memory import training_memory
+from pipeline.training.model_sizes import BYTES
 
 PROCESS_BYTES = 900e6
 """Python with torch, transformers and TRL imported."""
@@ -31,10 +39,15 @@ NEW_TOKEN = 3
 """A generated token costs as much as so many scored ones: decoding is bound by memory."""
 USUAL_ROW = 256
 """Tokens of a row while nothing better is known."""
-PAIRED = ("dpo.train", "orpo.train", "simpo.train")
-"""The kinds whose rows are two sequences each."""
-TRAINING = ("pretrain.train", "sft.train", *PAIRED, "kto.train")
-"""The kinds of nodes that train on ranks."""
+TRAINING: dict[str, type[TrainConfig]] = {
+    "pretrain.train": PretrainTrainConfig,
+    "sft.train": SftTrainConfig,
+    "dpo.train": DpoTrainConfig,
+    "kto.train": KtoTrainConfig,
+    "orpo.train": OrpoTrainConfig,
+    "simpo.train": SimpoTrainConfig,
+}
+"""The kinds of nodes that train on ranks, and what they are given."""
 REFERENCES = ("dpo.reference", "kto.reference")
 """The kinds that score all prepared rows once."""
 REFERENCE_ROWS = 8
@@ -98,16 +111,17 @@ def _cost(step: Step, plan: Plan, facts: ModelFacts | None, flops: float) -> Cos
 def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     """Steps × global batch × tokens of a row, at 6 (full) or 4 (adapter: no weight gradients) operations."""
     config = step.node.config
-    sides = 2 if step.node.kind in PAIRED else 1
+    recipe = TRAINING[step.node.kind].model_validate(config)
+    sides = recipe.sequences_per_row
     row = (_row_tokens(step, plan) or USUAL_ROW * sides) / sides
     steps = config["max_steps"] or 100
-    recipe = TrainConfig.model_validate({name: config[name] for name in TrainConfig.model_fields})
     batch = sequences_of(recipe, row)
     launch = plan.config.launch
     share = max(1, batch // launch.processes)
-    micro = min(recipe.micro_batch_size or share, share) * sides
+    micro = min(recipe.micro_batch_size or share, share)
+    at_once = Batch(micro * sides, row, accumulated=micro < share, on_gpu=_on_gpu(launch.kind))
     full = leaves_model(recipe.adapter)
-    memory = PROCESS_BYTES + training_memory(recipe, facts, micro, row, launch.kind, launch.processes).total
+    memory = PROCESS_BYTES + training_memory(recipe, facts, at_once, launch.kind, launch.processes).total
     operations = (6 if full else 4) * facts.parameters * steps * batch * row * sides
     return Cost(
         memory,
@@ -125,8 +139,8 @@ def _reference(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     tokens = known.get("tokens") or 1000 * USUAL_ROW * sides
     width = BYTES[step.node.config["dtype"]]
     memory = PROCESS_BYTES + facts.parameters * width + 2 * 4 * REFERENCE_ROWS * sides * row * facts.vocab_size
-    recipe = TrainConfig.model_validate({name: step.node.config[name] for name in TrainConfig.model_fields})
-    memory += activation_bytes(recipe, facts, REFERENCE_ROWS * sides, row, width) / facts.layers
+    recipe = TRAINING[step.node.kind.replace("reference", "train")].model_validate(step.node.config)
+    memory += activation_bytes(recipe, facts, Batch(REFERENCE_ROWS * sides, row)) / facts.layers
     passes = 2 if step.node.kind == "kto.reference" else 1
     return Cost(memory, passes * 2 * facts.parameters * tokens / (flops * SCORING_EFFICIENCY) + 5)
 
@@ -146,6 +160,11 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     memory = PROCESS_BYTES + facts.parameters * width + 8 * USUAL_ROW * facts.hidden_size * 34 * width / 2
     memory += 2 * 8 * USUAL_ROW * facts.vocab_size * 4
     return Cost(memory, 2 * facts.parameters * (scored + NEW_TOKEN * generated) / (flops * SCORING_EFFICIENCY) + 5)
+
+
+def _on_gpu(launch: str) -> bool:
+    """Whether a training would run on one; asked without torch."""
+    return launch not in ("single", "cpu_ranks") or Path("/proc/driver/nvidia/version").exists()
 
 
 @cache

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.stages.model.config import ScratchModel
-from pipeline.training.memory import ModelFacts
+from pipeline.training.model_sizes import ModelFacts
 
 __all__ = ["ModelFacts", "facts_of", "facts_of_scratch"]
 
@@ -37,6 +37,7 @@ def facts_of_scratch(config: ScratchModel) -> ModelFacts:
         config.key_value_heads,
         head,
         config.intermediate_size,
+        tied=True,
     )
 
 
@@ -54,6 +55,7 @@ def _of_folder(folder: Path) -> ModelFacts:
         config.get("num_key_value_heads"),
         config.get("head_dim"),
         config.get("intermediate_size"),
+        tied=bool(config.get("tie_word_embeddings", False)),
     )
 
 

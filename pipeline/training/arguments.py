@@ -19,7 +19,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
     per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, world_size())
     on_cpu = not torch.accelerator.is_available()
     _refuse_gpu_only(recipe, on_cpu)
-    timed = recipe.checkpoint_minutes is not None
+    timed = recipe.checkpoint_minutes is not None or recipe.checkpoint_every is None  # then a callback asks for them
     return {
         "output_dir": str(checkpoints),
         "max_steps": steps,
@@ -30,7 +30,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "data_seed": recipe.seed,
         "eval_strategy": "no",
         "save_strategy": "no" if timed else "steps",
-        "save_steps": recipe.checkpoint_every,
+        "save_steps": recipe.checkpoint_every or 1,
         "save_total_limit": 2,
         "logging_steps": 1,
         "use_cpu": on_cpu,

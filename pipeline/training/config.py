@@ -1,6 +1,6 @@
 """What is trained and by which recipe: the settings that every training stage shares."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,8 +55,9 @@ class Recipe(StrictModel):
     """Optimizer steps; without it `epochs` decides."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training rows, when max_steps is not set."""
-    checkpoint_every: int = outside_fingerprint(50, ge=1)
-    """Optimizer steps between checkpoints; a killed run continues from the last."""
+    checkpoint_every: int | None = outside_fingerprint(None, ge=1)
+    """Optimizer steps between checkpoints; a killed run continues from the last. Without it: 50, or more where they
+    would take more than 2 % of the time."""
     checkpoint_minutes: float | None = outside_fingerprint(None, gt=0)
     """Minutes between checkpoints, instead of `checkpoint_every`."""
     validate_every: int | None = Field(default=None, ge=1)
@@ -96,6 +97,11 @@ class TrainConfig(Recipe):
     """Attention implementation."""
     trust_remote_code: bool
     """Whether code of a Hub model may run."""
+
+    sequences_per_row: ClassVar[int] = 1
+    """How many sequences of tokens a row is: a pair is two."""
+    logits: ClassVar[Literal["tiles", "whole", "odds", "margin"]] = "tiles"
+    """How much of the logits the trainer's loss holds at once: parts, as TRL's newer trainers do, or all of them."""
 
 
 def split_batch(batch_size: int, micro_batch_size: int | None, processes: int) -> tuple[int, int]:

@@ -81,6 +81,7 @@ def train_to_end(
     """
     from transformers import set_seed
 
+    from pipeline.training.checkpoints import MarkCheckpoints, cadence, refuse_other_recipe
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, StepLog, read_log
@@ -90,12 +91,13 @@ def train_to_end(
     set_seed(recipe.seed)
     (checkpoints := out / "checkpoints").mkdir(exist_ok=True)
     resumed, first_step = _continued(checkpoints)
+    refuse_other_recipe(checkpoints, recipe, resumed is not None)
     trainer: Any = make_trainer(steps, checkpoints)
     _set_up(trainer, recipe, checkpoints, first_step)
-    preflight = Preflight(trainer, recipe, checkpoints)
+    preflight, mark = Preflight(trainer, recipe, checkpoints), MarkCheckpoints(trainer.accelerator)
     first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured)):
+    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured), *cadence(recipe, mark), mark):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
@@ -103,7 +105,7 @@ def train_to_end(
     save_trained(trainer, recipe, inputs, out)
     done = read_log(checkpoints / STEPS)
     tokens = rows.mean_tokens * recipe.batch_size * (len(done) - first_step)
-    return {**_metrics(trainer, done, tokens, seconds), **preflight.metrics}
+    return {**_metrics(trainer, done, tokens, seconds), "checkpoint_seconds": mark.seconds, **preflight.metrics}
 
 
 def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: int) -> None:
@@ -125,16 +127,11 @@ def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: in
 def _watching(
     trainer: Any, recipe: TrainConfig, rows: Rows, checkpoints: Path, measured: "Callable[..., TrainerCallback]"
 ) -> list["TrainerCallback"]:
-    """What happens between steps, in its order: measure, decide on the end, ask for a checkpoint, mark it."""
-    from pipeline.training.checkpoints import CheckpointByTime, MarkCheckpoints
-
-    watching: list[Any] = []
-    if rows.validation is not None and recipe.validate_every is not None:
-        every, patience = recipe.validate_every, recipe.early_stopping
-        watching.append(measured(trainer, rows.validation, every, checkpoints, patience=patience))
-    if recipe.checkpoint_minutes is not None:
-        watching.append(CheckpointByTime(trainer.accelerator, recipe.checkpoint_minutes))
-    return [*watching, MarkCheckpoints(trainer.accelerator)]
+    """Who measures between steps, and decides on the end."""
+    if rows.validation is None or recipe.validate_every is None:
+        return []
+    every, patience = recipe.validate_every, recipe.early_stopping
+    return [measured(trainer, rows.validation, every, checkpoints, patience=patience)]
 
 
 def _timed(work: Callable[[], object]) -> float:

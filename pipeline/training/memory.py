@@ -1,11 +1,12 @@
 """How much memory a training takes on one rank: weights, gradients, optimizer, activations, logits. Arithmetic only.
 
-Sources: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054) for states and their shards; Korthikanti et al. 2022 (arXiv
-2205.05198) for activations; Dettmers et al. 2023 (QLoRA, arXiv 2305.14314) for bytes of quantised weights.
+Sources: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054) for states and their shards; Dettmers et al. 2023 (QLoRA,
+arXiv 2305.14314) for bytes of quantised weights; `pipeline.training.activation_memory` for the rest.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from pipeline.training.activation_memory import Batch, activation_bytes, adapter_bytes, logit_bytes
 from pipeline.training.adapter_config import (
     FreezeAdapter,
     Ia3Adapter,
@@ -17,35 +18,10 @@ from pipeline.training.adapter_config import (
     leaves_model,
 )
 from pipeline.training.config import TrainConfig
+from pipeline.training.model_sizes import BYTES, ModelFacts, targeted
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 OPTIMIZER_BYTES = {"adamw": 8, "paged_adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0.01, "muon": 4}
 """Per trained parameter: two moments, in 8 bit, rows and columns of one (Adafactor), or one momentum (Muon)."""
-LOGIT_COPIES = 6
-"""Float32 tensors of the logits' size alive at once in the loss: logits, log-probabilities, entropy, gradients."""
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """The sizes that an estimate needs. What a header does not say is None, and taken as in the first Llama."""
-
-    parameters: int
-    layers: int
-    hidden_size: int
-    heads: int
-    vocab_size: int
-    key_value_heads: int | None = None
-    head_size: int | None = None
-    intermediate_size: int | None = None
-
-    def linear_layers(self) -> dict[str, tuple[int, int]]:
-        """The linear layers of a Llama's block: name → inputs and outputs."""
-        head = self.head_size or self.hidden_size // self.heads
-        queries, keys = self.heads * head, (self.key_value_heads or self.heads) * head
-        width, inner = self.hidden_size, self.intermediate_size or round(8 * self.hidden_size / 3)
-        attention = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys)}
-        feed_forward = {"gate_proj": (width, inner), "up_proj": (width, inner), "down_proj": (inner, width)}
-        return {**attention, "o_proj": (queries, width), **feed_forward}
 
 
 @dataclass(frozen=True)
@@ -57,11 +33,15 @@ class Memory:
     optimizer: float
     activations: float = 0.0
     logits: float = 0.0
+    accumulated: bool = False
+    """Whether gradients of earlier batches of a step lie beside the activations of the next."""
 
     @property
     def total(self) -> float:
-        """All of them."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        """The most at one time: a backward pass frees activations as it makes gradients."""
+        forward = self.activations + self.logits
+        moving = self.gradients + forward if self.accumulated else max(self.gradients, forward)
+        return self.weights + self.optimizer + moving
 
 
 def states(
@@ -103,13 +83,13 @@ def trainable_parameters(recipe: TrainConfig, facts: ModelFacts) -> int:
     adapter, layers = recipe.adapter, facts.linear_layers()
     if isinstance(adapter, LowRank):
         ranks = {name: adapter.rank_pattern.get(name, adapter.r) for name in layers}
-        sizes = {name: ranks[name] * sum(layers[name]) for name in _targeted(adapter.target, layers)}
+        sizes = {name: ranks[name] * sum(layers[name]) for name in targeted(adapter.target, layers)}
         magnitudes = sum(layers[name][1] for name in sizes) if adapter.kind == "dora" else 0  # pyright: ignore
         return facts.layers * (sum(sizes.values()) + magnitudes)
     if isinstance(adapter, VeraAdapter):
-        return facts.layers * sum(adapter.r + layers[name][1] for name in _targeted(adapter.target, layers))
+        return facts.layers * sum(adapter.r + layers[name][1] for name in targeted(adapter.target, layers))
     if isinstance(adapter, Ia3Adapter):
-        ends = {name: layers[name][0 if name == "down_proj" else 1] for name in _targeted(adapter.target, layers)}
+        ends = {name: layers[name][0 if name == "down_proj" else 1] for name in targeted(adapter.target, layers)}
         return facts.layers * sum(ends.values())
     if isinstance(adapter, PrefixAdapter) and adapter.projection_size is None:
         return adapter.tokens * facts.layers * 2 * layers["k_proj"][1]
@@ -121,41 +101,34 @@ def trainable_parameters(recipe: TrainConfig, facts: ModelFacts) -> int:
     return facts.parameters
 
 
-def _targeted(target: str | list[str], layers: dict[str, tuple[int, int]]) -> list[str]:
-    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    groups = {"attention": attention, "mlp": [name for name in layers if name not in attention]}
-    if isinstance(target, str):
-        return groups.get(target, list(layers))
-    return [name for name in target if name in layers]
-
-
 def training_memory(
-    recipe: TrainConfig, facts: ModelFacts, sequences: int, tokens: float, launch: str = "single", processes: int = 1
+    recipe: TrainConfig,
+    facts: ModelFacts,
+    batch: Batch,
+    launch: str = "single",
+    processes: int = 1,
 ) -> Memory:
-    """A training step of a rank, on so many sequences of so many tokens at a time."""
+    """A training step of a rank on so many tokens at a time."""
     trained = trainable_parameters(recipe, facts)
-    full = leaves_model(recipe.adapter)
-    width = 4 if full else BYTES[recipe.dtype]
-    per_weight: float = width
+    full, computed = leaves_model(recipe.adapter), BYTES[recipe.dtype]
+    width: float = 4 if full else computed
+    per_weight = width
     if isinstance(recipe.adapter, QloraAdapter):
         inside = facts.layers * sum(a * b for a, b in facts.linear_layers().values()) / facts.parameters
         per_weight = inside * quantised_bytes(recipe.adapter) + (1 - inside) * width
     base = states(facts.parameters, trained, per_weight, 4, OPTIMIZER_BYTES[recipe.optimizer], launch, processes)
-    adapter = 0 if full else 4 * trained  # an adapter's own weights lie beside the model's
-    computed = BYTES[recipe.dtype]
-    copies = facts.parameters * computed if full and computed < 4 else 0  # autocast keeps its copies for a step
-    activations = activation_bytes(recipe, facts, sequences, tokens, computed)
-    logits = LOGIT_COPIES * 4 * sequences * tokens * facts.vocab_size
-    return Memory(base.weights + adapter + copies, base.gradients, base.optimizer, activations, logits)
-
-
-def activation_bytes(recipe: TrainConfig, facts: ModelFacts, sequences: int, tokens: float, width: int) -> float:
-    """Kept for the backward pass: s·b·h·L·34 bytes at 16 bit, and 5·a·s²·b more where attention is spelt out (eager).
-
-    With activation checkpointing: the input of each block, and all of one block.
-    """
-    quadratic = 5 * facts.heads * tokens / facts.hidden_size if recipe.attention == "eager" else 0
-    block = tokens * sequences * facts.hidden_size * (34 + quadratic) * width / 2
-    if recipe.activation_checkpointing:
-        return block + tokens * sequences * facts.hidden_size * width * facts.layers
-    return block * facts.layers
+    adapter = 0 if full else adapter_bytes(recipe.adapter) * trained  # its own weights lie beside the model's
+    both_ends = recipe.adapter.kind == "none" and facts.tied  # the gradient of their shared weights comes in two parts
+    embedded = 4 * facts.vocab_size * facts.hidden_size if both_ends else 0
+    of_adapter = 1 if full else adapter_bytes(recipe.adapter) / 4  # gradients and moments are in its number format
+    gathered = launch in ("fsdp2", "deepspeed_zero3")  # block by block, in 16 bit already
+    copied = full and computed < 4 and not gathered
+    copies = facts.parameters * computed if copied else 0  # autocast keeps its copies for the backward pass
+    return Memory(
+        weights=base.weights + adapter,
+        gradients=base.gradients * of_adapter + embedded,
+        optimizer=base.optimizer * of_adapter,
+        activations=activation_bytes(recipe, facts, batch) + copies,
+        logits=logit_bytes(recipe, facts, batch),
+        accumulated=batch.accumulated,
+    )

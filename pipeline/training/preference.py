@@ -7,29 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
 from data_prep.progress import Track
-from data_prep.tokens.config import PreferenceConfig
-from data_prep.tokens.prepare import Form, prepare
-from pipeline.training.models import context_of_model, load_tokenizer
 from pipeline.training.preference_config import PreferenceTrainConfig
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
     from pipeline.training.loop import Rows
-
-
-def prepare_judged(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track, form: Form
-) -> dict[str, float]:
-    """Judged rows as tokens. Raises DataError with the keys of the stage that asked."""
-    tokenizer = load_tokenizer(inputs["weights"], config["trust_remote_code"])
-    asked = PreferenceConfig.model_validate({name: config[name] for name in PreferenceConfig.model_fields})
-    context = context_of_model(inputs["weights"])
-    within = asked.model_copy(update={"max_length": min(asked.max_length, context or asked.max_length)})
-    try:
-        return prepare(inputs["dataset"], tokenizer, out, within, track, form)
-    except DataError as error:  # data_prep names the keys of a stage called sft; this one is called otherwise
-        raise DataError(str(error).replace("stages.sft.", f"stages.{config['stage']}.")) from error
 
 
 def load_judged(inputs: Mapping[str, Path], recipe: PreferenceTrainConfig) -> "Rows":

@@ -11,6 +11,7 @@ import torch
 
 from data_prep.progress import Track
 from data_prep.tokens.arrow import save_dataset, write_arrow
+from pipeline.training.lengths import by_length
 
 ROWS_AT_ONCE = 8
 
@@ -23,7 +24,7 @@ def save_reference(
     Each rank computes its share, rank 0 puts the shares together. Rows of similar length share a batch.
     """
     accelerator = policy.accelerator
-    order = by_length(rows)[accelerator.process_index :: accelerator.num_processes]
+    order = by_length(rows)[0][accelerator.process_index :: accelerator.num_processes]
     batches = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
     values = np.zeros((len(order), len(columns)), dtype=np.float32)
     policy.model.eval()
@@ -38,14 +39,6 @@ def save_reference(
     _put_together(accelerator, out, split, columns, order, values, len(rows))
     seconds = time.perf_counter() - started
     return {f"{split}_rows": float(len(rows)), f"{split}_rows_per_second": len(rows) / seconds}
-
-
-def by_length(rows: Any) -> np.ndarray:
-    """Places of the rows, the longest first, so that a batch holds little padding."""
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    for place in range(len(rows)):
-        lengths[place] = max(len(ids) for name, ids in rows[place].items() if name.endswith("input_ids"))
-    return np.argsort(-lengths, kind="stable")
 
 
 def _put_together(

@@ -1,28 +1,31 @@
 """Before the first step: the longest batch trained, validated and saved once, and everything put back as it was.
 
-A batch that does not fit shows itself in the first minute and not in the last epoch. The optimizer makes its step with
-a learning rate of 0, so that its states are really allocated and the weights stay; states, gradients, buffers and
-random numbers are then set back.
+A batch that does not fit shows itself in the first minute and not in the last epoch. Memory is fullest in the second
+step of a training, when the optimizer's states lie beside activations (and, with accumulation, gradients of earlier
+batches): so both are made first, by a step on gradients of 0. All steps have a learning rate of 0, so that the weights
+stay; states, gradients, buffers and random numbers are then set back.
 """
 
 import copy
 import random
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.errors import StageFailed
+from pipeline.training.activation_memory import Batch
 from pipeline.training.config import TrainConfig
-from pipeline.training.memory import ModelFacts, training_memory
+from pipeline.training.lengths import by_length
+from pipeline.training.memory import training_memory
+from pipeline.training.model_sizes import ModelFacts
+from pipeline.training.peak_memory import PeakMemory
 
 
 class Preflight(TrainerCallback):
@@ -53,29 +56,43 @@ class Preflight(TrainerCallback):
                 "preflight: the loss of the longest batch is nan before any step; use model.dtype=float32, or look at "
                 f"its rows: {', '.join(_names(rows))}"
             )
-        sizes = _facts(self._trainer)
-        if sizes is not None:
-            step = training_memory(self._recipe, sizes, len(rows), tokens, *_launch(self._trainer))
-            held = step.weights  # before the step, the weights were there already
-            self.metrics["preflight_step_memory_estimated"] = step.total - held
+        if (estimated := self._estimate(rows, tokens)) is not None:
+            self.metrics["preflight_step_memory_estimated"] = estimated
         self.metrics["preflight_step_memory_measured"] = float(peak.bytes)
         self.metrics["preflight_tokens"] = float(tokens * len(rows))
         self.metrics["preflight_seconds"] = time.perf_counter() - started
 
+    def _estimate(self, rows: list[dict[str, Any]], tokens: int) -> float | None:
+        """What the step takes beside the weights, which were there before; None for an unknown family."""
+        trainer, sizes = self._trainer, _facts(self._trainer)
+        if sizes is None:
+            return None
+        batch = Batch(
+            len(rows) * self._recipe.sequences_per_row,
+            tokens,
+            masked=len(set(_lengths(rows))) > 1 or "lengths" in rows[0],
+            accumulated=trainer.args.gradient_accumulation_steps > 1,
+            on_gpu=torch.cuda.is_available(),
+        )
+        launch = "fsdp2" if trainer.is_fsdp_enabled else "single"
+        step = training_memory(self._recipe, sizes, batch, launch, trainer.accelerator.num_processes)
+        return step.total - step.weights
+
     def _step(self, rows: list[dict[str, Any]]) -> float:
-        """Forward, backward, optimizer, as a step of the training; at a learning rate of 0."""
+        """Forward, backward, optimizer, as the second step of the training; at a learning rate of 0."""
         trainer = self._trainer
         model, optimizer = trainer.model_wrapped, trainer.optimizer
+        inner = getattr(optimizer, "optimizer", optimizer)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.grad = torch.zeros_like(weight)
+        _step_at_zero(inner)  # not through Accelerate, whose scaler has seen no loss yet
+        if trainer.args.gradient_accumulation_steps == 1:
+            model.zero_grad()
         model.train()
         trainer.current_gradient_accumulation_steps = 1  # the trainer sets it anew before each of its steps
         loss = trainer.training_step(model, trainer.data_collator(rows))
-        rates = [group["lr"] for group in optimizer.param_groups]
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * 0
-        optimizer.step()
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        inner = getattr(optimizer, "optimizer", optimizer)
+        _step_at_zero(optimizer)
         getattr(inner, "forget", inner.state.clear)()
         model.zero_grad()
         return float(loss)
@@ -100,9 +117,24 @@ class Preflight(TrainerCallback):
             shutil.rmtree(folder)
 
 
+def _lengths(rows: list[dict[str, Any]]) -> list[int]:
+    """Tokens of each sequence."""
+    return [len(value) for row in rows for name, value in row.items() if name.endswith("input_ids")]
+
+
 def _names(rows: list[dict[str, Any]]) -> list[str]:
     """The ids of rows, where they are known; of packed ones those of their documents."""
     return [name for row in rows for name in ([row["id"]] if "id" in row else row.get("documents", []))]
+
+
+def _step_at_zero(optimizer: Any) -> None:
+    """A step of the optimizer that moves no weight."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * 0
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 @contextmanager
@@ -119,23 +151,8 @@ def _told_if_too_large(sequences: int, tokens: int) -> Iterator[None]:
 
 def longest(rows: Any, count: int) -> tuple[list[dict[str, Any]], int]:
     """The rows with most tokens in all their columns together, and the tokens of the longest."""
-    import pyarrow.compute as pc
-
-    table = getattr(rows, "data", None)
-    if table is None:  # rows that are put together when they are asked for
-        lengths = [max(len(value) for value in rows[at].values() if isinstance(value, list)) for at in range(len(rows))]
-        order = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:count]
-        return [rows[index] for index in order], lengths[order[0]]
-    lists = [
-        name for name in rows.column_names if str(table.schema.field(name).type).startswith(("list", "large_list"))
-    ]
-    if rows._indices is not None or not lists:
-        lengths = [max(len(row[name]) for name in lists) if lists else 0 for row in rows]
-    else:
-        columns = [pc.list_value_length(table[name]).to_pylist() for name in lists]  # pyright: ignore
-        lengths = [max(each) for each in zip(*columns, strict=True)]
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:count]
-    return [rows[index] for index in order], lengths[order[0]]
+    order, lengths = by_length(rows)
+    return [rows[int(place)] for place in order[:count]], int(lengths[order[0]])
 
 
 @contextmanager
@@ -178,38 +195,6 @@ def _counts(name: str) -> bool:
     )
 
 
-class PeakMemory:
-    """The most memory taken while it is open, above what was taken before: on the GPU, else in this process.
-
-    Resident memory is sampled: the kernel's own record would have to be reset, and the worker reports that one.
-    """
-
-    bytes = 0
-
-    def __enter__(self) -> "PeakMemory":
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-            return self
-        self._process, self._ended = psutil.Process(), threading.Event()
-        self._before = self._process.memory_info().rss
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._sampler.start()
-        return self
-
-    def _sample(self) -> None:
-        while not self._ended.wait(0.002):
-            self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
-
-    def __exit__(self, *_: object) -> None:
-        if torch.cuda.is_available():
-            self.bytes = torch.cuda.max_memory_allocated() - self._before
-            return
-        self._ended.set()
-        self._sampler.join()
-        self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
-
-
 def _facts(trainer: Any) -> ModelFacts | None:
     """Sizes of the model in memory; None for a family that names them otherwise."""
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -226,10 +211,7 @@ def _facts(trainer: Any) -> ModelFacts | None:
             getattr(config, "num_key_value_heads", None),
             getattr(config, "head_dim", None),
             getattr(config, "intermediate_size", None),
+            bool(getattr(config, "tie_word_embeddings", False)),
         )
     except AttributeError:
         return None
-
-
-def _launch(trainer: Any) -> tuple[str, int]:
-    return ("fsdp2" if trainer.is_fsdp_enabled else "single"), trainer.accelerator.num_processes

@@ -4,11 +4,12 @@ import argparse
 import json
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 from datasets import load_from_disk
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 
 
@@ -26,7 +27,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=32)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--quantization", choices=["nf4"], help="frozen weights of 4 bit, double quantisation")
     return parser.parse_args()
+
+
+def load(asked: argparse.Namespace) -> AutoModelForCausalLM:
+    form = None
+    if asked.quantization:
+        form = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=asked.quantization,
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, asked.dtype),
+        )
+    return AutoModelForCausalLM.from_pretrained(
+        asked.model, dtype=getattr(torch, asked.dtype), quantization_config=form
+    )
+
+
+def peak_bytes() -> int:
+    """Of this process, by the kernel: ru_maxrss would begin with what the parent took."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def main() -> None:
@@ -57,7 +79,7 @@ def main() -> None:
             dataset_kwargs={"skip_prepare_dataset": True},
         )
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(asked.model, dtype=getattr(torch, asked.dtype)),
+            model=load(asked),
             args=arguments,
             train_dataset=rows,
             processing_class=AutoTokenizer.from_pretrained(asked.model),
@@ -71,7 +93,8 @@ def main() -> None:
         trainer.save_model(f"{folder}/adapter")
     tokens = sum(len(ids) for ids in rows["input_ids"]) / len(rows) * asked.batch_size * asked.steps
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    print(json.dumps({"train_seconds": seconds, "tokens_per_second": tokens / seconds, "losses": losses}))
+    told = {"train_seconds": seconds, "tokens_per_second": tokens / seconds, "peak_bytes": peak_bytes()}
+    print(json.dumps({**told, "losses": losses}))
 
 
 if __name__ == "__main__":

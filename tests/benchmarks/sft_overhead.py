@@ -1,4 +1,4 @@
-"""Does Provetune train as fast as a bare TRL script, with the same rows, batch and steps, and to the same losses?
+"""Does Provetune train as fast as a bare TRL script, in as much memory, with the same rows, and to the same losses?
 
 A finished `sft.train` artifact is trained again, each time in a fresh process, interleaved with the bare script: as it
 comes, and with the memory settings of `pipeline.launch.KEEP_MEMORY`, so that their part of the difference shows.
@@ -31,7 +31,10 @@ class Training:
     train_seconds: float
     process_seconds: float
     tokens_per_second: float
+    peak_bytes: int
     losses: list[float]
+    checkpoint_seconds: float = 0.0
+    """How long our training stood still for checkpoints."""
 
 
 def newest_stage(outputs: Path) -> Path:
@@ -54,9 +57,11 @@ def ours(stage: dict[str, Any]) -> Training:
         if done.returncode:
             raise SystemExit((folder / "logs" / "rank0.log").read_text(encoding="utf-8"))
         events = [json.loads(line) for line in (folder / "logs" / "events.jsonl").read_text().splitlines()]
-        metrics = events[-1]["metrics"]
+        metrics, peak = events[-1]["metrics"], events[-1]["peak_memory"]
         losses = [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
-    return Training(metrics["train_seconds"], seconds, metrics["tokens_per_second"], losses)
+    return Training(
+        metrics["train_seconds"], seconds, metrics["tokens_per_second"], peak, losses, metrics["checkpoint_seconds"]
+    )
 
 
 def bare(stage: dict[str, Any], keep_memory: bool) -> Training:
@@ -70,12 +75,14 @@ def bare(stage: dict[str, Any], keep_memory: bool) -> Training:
         "learning-rate": config["learning_rate"],
         "schedule": config["schedule"],
         "warmup-steps": config["warmup_steps"],
-        "save-every": config["checkpoint_every"],
+        "save-every": config["checkpoint_every"] or 50,
         "rank": config["adapter"]["r"],
         "alpha": config["adapter"]["alpha"],
         "dtype": config["dtype"],
         "seed": config["seed"],
     }
+    if config["adapter"]["kind"] == "qlora":
+        asked["quantization"] = config["adapter"]["quantization"]
     command = [sys.executable, "-m", "tests.benchmarks.bare_trl"]
     command += [part for name, value in asked.items() for part in (f"--{name}", str(value))]
     outer = {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
@@ -86,23 +93,27 @@ def bare(stage: dict[str, Any], keep_memory: bool) -> Training:
     if done.returncode:
         raise SystemExit(done.stderr)
     told = json.loads(done.stdout.splitlines()[-1])
-    return Training(told["train_seconds"], seconds, told["tokens_per_second"], told["losses"])
+    return Training(told["train_seconds"], seconds, told["tokens_per_second"], told["peak_bytes"], told["losses"])
 
 
-def plain_stage(folder: Path, steps: int | None) -> dict[str, Any]:
-    """The stage of an artifact, without what the bare script does not do (validation), and perhaps shorter."""
+def plain_stage(folder: Path, steps: int | None, quantised: bool = False) -> dict[str, Any]:
+    """The stage of an artifact, perhaps shorter, or as QLoRA; without validation and preflight, which TRL has not."""
     stage = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
     config = stage["config"]
     if config["adapter"]["kind"] != "lora" or config["max_steps"] is None:
         raise SystemExit(f"{folder}: the bare script trains LoRA for max_steps steps; choose another artifact")
     stage["config"] = {**config, "validate_every": None, "micro_batch_size": None, "activation_checkpointing": False}
+    stage["config"]["preflight"] = False
     stage["config"]["max_steps"] = steps or config["max_steps"]
+    if quantised:
+        more = {"kind": "qlora", "quantization": "nf4", "double_quantization": True}
+        stage["config"]["adapter"] = {**config["adapter"], **more}
     return stage
 
 
-def compare(outputs: Path, pairs: int = 3, steps: int | None = None) -> dict[str, Any]:
-    """Median ratios of bare to ours (above 1: ours is faster), the largest difference of losses, every measurement."""
-    stage = plain_stage(newest_stage(outputs), steps)
+def compare(outputs: Path, pairs: int = 3, steps: int | None = None, quantised: bool = False) -> dict[str, Any]:
+    """Median ratios of bare to ours (above 1: ours is faster, or smaller), differences of losses, every measurement."""
+    stage = plain_stage(newest_stage(outputs), steps, quantised)
     measured: dict[str, list[Training]] = {"ours": [], BARE: [], BARE_KEEPING: []}
     for _pair in range(pairs):
         measured["ours"].append(ours(stage))
@@ -115,6 +126,7 @@ def compare(outputs: Path, pairs: int = 3, steps: int | None = None) -> dict[str
         "pairs": pairs,
         "steps": len(reference),
         "loss_difference": difference,
+        "checkpoint_share": max(each.checkpoint_seconds / each.train_seconds for each in measured["ours"]),
         "against": {name: _ratios(measured["ours"], measured[name]) for name in (BARE, BARE_KEEPING)},
         "measured": {name: [vars(training) for training in found] for name, found in measured.items()},
     }
@@ -129,18 +141,20 @@ def _ratios(mine: list[Training], other: list[Training]) -> dict[str, float]:
     return {
         "train": statistics.median(b.train_seconds / a.train_seconds for a, b in pairs),
         "process": statistics.median(b.process_seconds / a.process_seconds for a, b in pairs),
+        "peak": statistics.median(b.peak_bytes / a.peak_bytes for a, b in pairs),
     }
 
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
-    """The table: name, tokens per second, training and whole-process seconds (medians), and the ratios to ours."""
+    """The table: name, tokens per second, training and whole-process seconds, peak memory (medians), ratios to ours."""
     table = []
     for name, found in result["measured"].items():
         medians = [
             statistics.median(training[key] for training in found)
             for key in ("tokens_per_second", "train_seconds", "process_seconds")
         ]
+        peak = statistics.median(training["peak_bytes"] for training in found) / 1e9
         against = result["against"].get(name)
-        ratios = [f"{against['train']:.3f}", f"{against['process']:.3f}"] if against else ["", ""]
-        table.append([name, *(f"{value:.1f}" for value in medians), *ratios])
+        ratios = [f"{against[figure]:.3f}" if against else "" for figure in ("train", "process", "peak")]
+        table.append([name, *(f"{value:.1f}" for value in medians), f"{peak:.2f}", *ratios])
     return table

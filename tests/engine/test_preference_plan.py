@@ -87,6 +87,7 @@ def test_every_loss_of_trl_is_offered() -> None:
         ),
         ("dpo", "warmup_steps=6", "warmup_steps 6 must be below max_steps 6"),
         ("dpo", "micro_batch_size=3", "stages.dpo: micro_batch_size 3 does not divide the 4 sequences"),
+        ("orpo", "batch_tokens=500", "stages.orpo: batch_tokens 500: losses of judged answers are means over answers"),
         ("dpo", "lose=hinge", "stages.dpo.lose: unknown key (value 'hinge'); did you mean loss?"),
         ("kto", "batch_size=1", "the loss kto compares neighbours: batch_size and micro_batch_size must be at least 2"),
     ],

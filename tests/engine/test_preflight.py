@@ -7,15 +7,16 @@ import pytest
 
 from pipeline.artifacts import read_json
 from pipeline.errors import StageFailed
+from pipeline.training.activation_memory import Batch
 from pipeline.training.adapter_config import QloraAdapter
 from pipeline.training.memory import (
-    ModelFacts,
     block_parameters,
     quantised_bytes,
     states,
     trainable_parameters,
     training_memory,
 )
+from pipeline.training.model_sizes import ModelFacts
 from tests.conftest import Finished
 from tests.engine.test_training import losses, stage_of, train
 
@@ -66,10 +67,10 @@ def test_bytes_of_quantised_weights() -> None:
 def test_an_8b_model_by_qlora_fits_a_small_gpu_and_full_does_not(smoke: Finished) -> None:
     qlora = recipe(smoke, adapter={"kind": "qlora"}, dtype="bfloat16")
     full = recipe(smoke, adapter={"kind": "none"}, dtype="bfloat16")
-    small = training_memory(qlora, LLAMA_8B, 1, 512)
+    small = training_memory(qlora, LLAMA_8B, Batch(1, 512))
     assert 5.5e9 < small.weights < 6.2e9 and small.total < 16e9
-    assert training_memory(full, LLAMA_8B, 1, 512).total > 128e9
-    one, eight = (training_memory(full, LLAMA_8B, 1, 512, "fsdp2", count) for count in (1, 8))
+    assert training_memory(full, LLAMA_8B, Batch(1, 512)).total > 128e9
+    one, eight = (training_memory(full, LLAMA_8B, Batch(1, 512), "fsdp2", count) for count in (1, 8))
     assert eight.optimizer == one.optimizer / 8 and eight.activations == one.activations
 
 

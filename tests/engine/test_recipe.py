@@ -164,6 +164,21 @@ def test_checkpoints_by_the_clock(smoke: Finished, tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.parametrize(("share", "expected"), [(1e9, ["checkpoint-2", "checkpoint-4"]), (1e-9, ["checkpoint-2"])])
+def test_checkpoints_take_their_share_of_the_time(
+    smoke: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, expected: list[str]
+) -> None:
+    """The first tells what one costs; the next waits until that is a small part of the time that has passed."""
+    from pipeline.training import checkpoints
+
+    monkeypatch.setattr(checkpoints, "USUAL_STEPS", 2)
+    monkeypatch.setattr(checkpoints, "MOST_STALL", share)
+    metrics = train(smoke, tmp_path, checkpoint_every=None, max_steps=6)
+    assert sorted(path.parent.name for path in tmp_path.rglob("complete.json")) == expected
+    assert 0 < metrics["checkpoint_seconds"] < metrics["train_seconds"]
+
+
+@pytest.mark.end_to_end
 def test_early_stopping_keeps_the_best_weights(smoke: Finished, tmp_path: Path) -> None:
     """A learning rate that ruins the model: the losses rise, and the saved adapter is that of the lowest."""
     changes = {"learning_rate": 0.3, "schedule": "constant", "validate_every": 1, "validation_rows": 8}

@@ -93,14 +93,16 @@ def test_accumulation_changes_nothing(smoke: Finished, tmp_path: Path) -> None:
         assert losses(tmp_path / micro) == pytest.approx(whole, abs=1e-5)
 
 
-def test_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path, kind: str) -> None:
     from datasets import load_from_disk
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
     from trl import SFTConfig, SFTTrainer
 
-    train(smoke, tmp_path / "ours", max_steps=20)
-    config, inputs = stage_of(smoke)
+    changes = {} if kind == "lora" else {"adapter": {"kind": "none"}, "learning_rate": 1e-3}
+    train(smoke, tmp_path / "ours", max_steps=20, **changes)
+    config, inputs = stage_of(smoke, **changes)
     set_seed(config["seed"])
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(inputs["weights"]),
@@ -112,7 +114,9 @@ def test_losses_equal_a_plain_trl_trainer(smoke: Finished, tmp_path: Path) -> No
         ),
         train_dataset=load_from_disk(str(inputs["rows"] / "train")).remove_columns("id"),
         processing_class=AutoTokenizer.from_pretrained(inputs["weights"]),
-        peft_config=LoraConfig(
+        peft_config=None
+        if kind == "none"
+        else LoraConfig(
             r=config["adapter"]["r"],
             lora_alpha=config["adapter"]["alpha"],
             target_modules="all-linear",
@@ -194,6 +198,18 @@ def test_unknown_target_modules_are_answered_with_those_that_exist(smoke: Finish
         StageFailed, match=r"adapter.target: no linear layer named \['q_prj'\]; the model has down_proj"
     ):
         train(smoke, tmp_path, adapter=adapter)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(smoke: Finished, tmp_path: Path) -> None:
+    """A folder that somebody copied; more steps and other devices are no other settings."""
+    from pipeline.errors import StageFailed
+
+    train(smoke, tmp_path, max_steps=3, checkpoint_every=2)
+    train(smoke, tmp_path, max_steps=4, checkpoint_every=1, micro_batch_size=2)
+    adapter = stage_of(smoke)[0]["adapter"]
+    expected = r"made with other settings \(adapter.r was \d+, is 3; learning_rate was .*, is 0.25\); set them back, or"
+    with pytest.raises(StageFailed, match=expected):
+        train(smoke, tmp_path, max_steps=5, learning_rate=0.25, adapter={**adapter, "r": 3})
 
 
 def test_the_log_is_whole_after_a_torn_line(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class DpoFields(StrictModel):
 class DpoTrainConfig(PreferenceTrainConfig, DpoFields):
     """What the ranks are given."""
 
+    sequences_per_row: ClassVar[int] = 2
+
     def losses(self) -> dict[str, float]:
         """Loss → weight."""
         return losses_of(self)

@@ -6,9 +6,10 @@ from typing import Any
 
 from data_prep.progress import Track
 from data_prep.tokens.answers import ANSWERS
-from pipeline.training.preference import prepare_judged
+from data_prep.tokens.config import PreferenceConfig
+from pipeline.training.tokenise import tokenise
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track: Track) -> dict[str, float]:
     """Memory-mapped `train/` and `validation/` with input_ids, labels and label, and `audit.json`."""
-    return prepare_judged(config, inputs, out, track, ANSWERS)
+    return tokenise(PreferenceConfig, config, inputs, out, track, ANSWERS)

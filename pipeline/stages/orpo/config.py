@@ -20,6 +20,9 @@ class OrpoFields(StrictModel):
 class OrpoTrainConfig(PreferenceTrainConfig, OrpoFields):
     """What the ranks are given."""
 
+    sequences_per_row: ClassVar[int] = 2
+    logits: ClassVar[Literal["tiles", "whole", "odds", "margin"]] = "odds"
+
 
 class OrpoConfig(OrpoFields, PreferenceStage):
     """Odds ratio preference optimization through TRL's experimental ORPOTrainer: fine-tuning and preference in one."""

@@ -1,6 +1,6 @@
 """Pretraining: which documents, which objective, which recipe."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ class PretrainTrainConfig(TrainConfig):
     """What is predicted."""
     packed: bool
     """Whether documents share rows."""
+
+    logits: ClassVar[Literal["tiles", "whole", "odds", "margin"]] = "whole"
 
 
 class PretrainConfig(CorpusConfig, Recipe, StageConfig):

@@ -24,6 +24,9 @@ class SimpoFields(StrictModel):
 class SimpoTrainConfig(PreferenceTrainConfig, SimpoFields):
     """What the ranks are given."""
 
+    sequences_per_row: ClassVar[int] = 2
+    logits: ClassVar[Literal["tiles", "whole", "odds", "margin"]] = "margin"
+
 
 class SimpoConfig(SimpoFields, PreferenceStage):
     """Simple preference optimization through TRL's experimental CPOTrainer (loss simpo)."""
