@@ -37,6 +37,8 @@ class EvalConfig(StrictModel):
     """Intervals and tests of the comparison."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the weights."""
+    trust_remote_code: bool = False
+    """Run the code that comes with a model, as with one that was pretrained from scratch here; look at it before."""
     output: str = Field(default="outputs/eval", min_length=1)
     """The folder of predictions and `results.json`; what it holds of the same model and settings is not made again."""
     into: str | None = None

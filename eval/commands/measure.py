@@ -42,7 +42,7 @@ def load_side(config: EvalConfig, side: str, name: str) -> tuple[Any, Any]:
     from eval.loading import load_model
 
     adapters = [Path(each).expanduser() for each in config.adapters] if side == "model" else []
-    return load_model(_folder(name), adapters, config.dtype)
+    return load_model(_folder(name), adapters, config.dtype, trust_remote_code=config.trust_remote_code)
 
 
 def _report(run: Path) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class ForgettingConfig(StrictModel):
     report says so."""
     column: str = Field(default="passage", min_length=1)
     """The column of the text."""
-    max_rows: int = Field(default=10, ge=1)
-    """Rows scored, the first by id: a stable sample."""
+    max_rows: int = Field(default=40, ge=1)
+    """Rows scored, the first by id: a stable sample. 40 show a change of about 0.3 % in bits per byte (see the docs)."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass; it changes the speed, and the last digits."""
 
