@@ -68,7 +68,7 @@ class ForgettingConfig(StrictModel):
     column: str = Field(default="passage", min_length=1)
     """The column of the text."""
     max_rows: int = Field(default=40, ge=1)
-    """Rows scored, the first by id: a stable sample. 40 show a change of about 0.3 % in bits per byte (see the docs)."""
+    """Rows scored, the first by id: a stable sample. 40 show a change of some 0.3 % in bits per byte."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per forward pass; it changes the speed, and the last digits."""
 
