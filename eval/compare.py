@@ -14,7 +14,7 @@ from eval.config import StatisticsConfig
 from eval.fairness.tasks import fairness_changes, fairness_summary
 from eval.measures.text import ROUGE, score_texts
 from eval.predictions import MEASURES, Measure, predictions_path, read_policies
-from eval.statistics import PairedTest, detectable_difference, holm, more_needed, paired_test, resample
+from eval.statistics import PairedTest, cluster_sums, detectable_difference, holm, more_needed, paired_test, resample
 from eval.tasks import Metric, Task, datasets_of, sorted_predictions, tasks_of
 
 Comparison = dict[str, dict[str, dict[str, Any]]]
@@ -131,7 +131,8 @@ def _value(task: Task, metric: Metric) -> float:
 
 def _tests(base: Task, tuned: Task, config: StatisticsConfig) -> list[tuple[Metric, PairedTest]]:
     """Every metric of a task; without those that overflow, and without token perplexity across two tokenizers."""
-    resamples = resample(base.rows, tuned.rows, config)
+    before, after = (_units(task.rows, base.clusters) for task in (base, tuned))
+    resamples = resample(before, after, config)
     tests = []
     for metric in base.metrics:
         if metric.name == "token_perplexity" and not np.array_equal(base.rows[:, -1], tuned.rows[:, -1]):
@@ -139,16 +140,22 @@ def _tests(base: Task, tuned: Task, config: StatisticsConfig) -> list[tuple[Metr
         columns = metric.columns
         drawn = type(resamples)(*(sums[:, columns] for sums in resamples))
         with np.errstate(over="ignore", invalid="ignore"):
-            test = paired_test(base.rows[:, columns], tuned.rows[:, columns], metric.measure, drawn, config)
+            test = paired_test(before[:, columns], after[:, columns], metric.measure, drawn, config)
         if all(map(math.isfinite, test[:6])):
             tests.append(_exactly(base, tuned, metric, test, tests))
     return tests
 
 
+def _units(rows: np.ndarray, clusters: Sequence[str] | None) -> np.ndarray:
+    """What is drawn and swapped: prompts, each the sum of its rows."""
+    return rows if clusters is None else cluster_sums(rows, clusters)
+
+
 def _exactly(
     base: Task, tuned: Task, metric: Metric, test: PairedTest, before: list[tuple[Metric, PairedTest]]
 ) -> tuple[Metric, PairedTest]:
-    """Shares of right answers: with McNemar's p, and once where an earlier metric found the same answers right."""
+    """Shares of right answers: with McNemar's p where no two rows share a prompt, and once where an earlier metric
+    found the same answers right."""
     if metric.binary is None:
         return metric, test
     outcomes = [task.rows[:, metric.binary] for task in (base, tuned)]
@@ -159,6 +166,8 @@ def _exactly(
         ):
             metric = metric._replace(hypothesis=other.hypothesis)
             break
+    if test.n < len(base.rows):  # McNemar's rows have to be independent
+        return metric, test
     return metric, test._replace(p=mcnemar(*(found.tolist() for found in outcomes)).p)
 
 

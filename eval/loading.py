@@ -1,6 +1,7 @@
 """Load a model and its tokenizer for evaluation."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ def load_model(
             use_safetensors=True,
         )
     except (OSError, ValueError, ImportError) as error:
+        if not trust_remote_code and _brings_code(folder):
+            raise DataError(
+                f"model {folder}: brings code of its own; look at its .py files, then set trust_remote_code=true"
+            ) from error
         raise DataError(f"model {folder}: cannot be loaded ({_first_line(error)})") from error
     for adapter in adapters:
         model = _merged(model, adapter)
@@ -107,6 +112,10 @@ def _merged(model: Any, adapter: Path) -> Any:
 def _check(folder: Path, name: str) -> None:
     if not (folder / name).is_file():
         raise DataError(f"model folder {folder}: has no {name}; give the folder that save_pretrained wrote")
+
+
+def _brings_code(folder: Path) -> bool:
+    return "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def _first_line(error: BaseException) -> str:

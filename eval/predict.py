@@ -111,7 +111,7 @@ def _answer(
         "template_sha256": template_sha256(tokenizer, template),
         "stop": tokenizer.convert_ids_to_tokens(stop_tokens(model, tokenizer, template)),
         "rouge": rouge_policy(),
-        "bleu": bleu_signature(),
+        "bleu": bleu_signature([sample.text for sample in samples]),
         "chrf": chrf_signature(),
     }
 

@@ -61,13 +61,16 @@ def paired_test(
 ) -> PairedTest:
     """Test one measure of two (N, K) arrays, on draws made by `resample` from the same arrays.
 
-    The interval is the percentile interval of the paired bootstrap (Efron 1979). p is two-sided, from random swaps of
-    the two models within rows (sign flips, for a mean): (1 + hits) / (1 + R), never 0.
+    The interval is that of the paired bootstrap (Efron 1979), see `bootstrap_interval`. p is two-sided, from random
+    swaps of the two models within rows (sign flips, for a mean): (1 + hits) / (1 + R), never 0.
     """
-    value_base, value_tuned = float(measure(base.sum(axis=0))), float(measure(tuned.sum(axis=0)))
+    base_sums, tuned_sums = base.sum(axis=0), tuned.sum(axis=0)
+    value_base, value_tuned = float(measure(base_sums)), float(measure(tuned_sums))
     difference = value_tuned - value_base
     draws = measure(resamples.tuned) - measure(resamples.base)
-    low, high = percentile_interval(draws, config.confidence)
+    low, high = bootstrap_interval(
+        draws, difference, config, lambda: measure(tuned_sums - tuned) - measure(base_sums - base)
+    )
     swapped = measure(resamples.swapped_tuned) - measure(resamples.swapped_base)
     error = float(np.std(draws, ddof=1))
     return PairedTest(
@@ -81,6 +84,50 @@ def paired_test(
         detectable=detectable_difference(error, config.confidence),
         more_needed=more_needed(difference, error, len(base), config.confidence),
     )
+
+
+def bootstrap_interval(
+    draws: np.ndarray, value: float, config: StatisticsConfig, leave_one_out: Callable[[], np.ndarray]
+) -> tuple[float, float]:
+    """The interval of a value from its R resamples, as the configuration asks: percentiles, or BCa.
+
+    BCa (Efron 1987) moves the percentiles by the median bias of the draws and by the acceleration, the skewness of the
+    N values of `leave_one_out`. Where all draws or all of these values are equal, or one is no number, it has no
+    meaning, and the percentiles stand.
+    """
+    if config.interval == "bca":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = leave_one_out()
+        below = float(np.mean(draws < value) + np.mean(draws <= value)) / 2
+        spread = values.mean() - values if len(values) else values
+        if 0 < below < 1 and np.isfinite(spread).all() and np.any(spread):
+            levels = _bca_levels(below, spread, config.confidence)
+            low, high = np.quantile(draws, levels)
+            return float(low), float(high)
+    return percentile_interval(draws, config.confidence)
+
+
+def _bca_levels(below: float, spread: np.ndarray, confidence: float) -> list[float]:
+    """The two levels at which BCa reads off the draws; `below`: the share of them under the observed value."""
+    normal = NormalDist()
+    acceleration = float(np.sum(spread**3) / (6 * np.sum(spread**2) ** 1.5))
+    bias, levels = normal.inv_cdf(below), []
+    for level in ((1 - confidence) / 2, (1 + confidence) / 2):
+        moved = bias + normal.inv_cdf(level)
+        levels.append(normal.cdf(bias + moved / (1 - acceleration * moved)))
+    return levels
+
+
+def cluster_sums(rows: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
+    """(C, K) sums of rows of the same cluster, in the order of first appearance: the unit that is drawn and swapped.
+
+    Answers to one prompt share what makes it hard; taken as independent, their intervals would be too narrow.
+    """
+    numbers: dict[str, int] = {}
+    index = np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
+    sums = np.zeros((len(numbers), rows.shape[1]))
+    np.add.at(sums, index, rows)
+    return sums
 
 
 def percentile_interval(draws: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The tasks that a predictions folder is scored on: row columns, and metrics that are functions of their sums."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.measures.sums import bits_per_byte, byte_perplexity, token_perplexity, word_perplexity
-from eval.predictions import Prediction, predictions_path, read_policies, read_predictions
+from eval.predictions import Measure, Prediction, predictions_path, read_policies, read_predictions
 
 LOWER_IS_BETTER = frozenset({"bits_per_byte", "byte_perplexity", "word_perplexity", "token_perplexity", "perplexity"})
 
@@ -34,12 +35,14 @@ class Metric(NamedTuple):
 
 class Task(NamedTuple):
     """Rows (N, K) of one task, in the order of their ids, with its metrics, and numbers that are shown but not tested:
-    those that are no function of column sums, or of which neither more nor less is better."""
+    those that are no function of column sums, or of which neither more nor less is better. Rows of one cluster answer
+    the same prompt."""
 
     key: str
     rows: np.ndarray
     metrics: list[Metric]
     shown: dict[str, float] = {}
+    clusters: Sequence[str] | None = None
 
 
 def datasets_of(folder: Path) -> list[str]:
@@ -50,18 +53,29 @@ def datasets_of(folder: Path) -> list[str]:
 def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Task]:
     """Every task of a data set that was predicted; `metrics` names those of generated answers (`eval.answer_tasks`),
     ROUGE, BLEU and chrF without it. Fairness has comparisons of its own (`eval.fairness.tasks`)."""
-    tasks = []
-    if predictions_path(folder, dataset, "perplexity").exists():
-        tasks.append(_perplexity(dataset, sorted_predictions(folder, dataset, "perplexity")))
-    if predictions_path(folder, dataset, "generation").exists():
-        from eval.answer_tasks import answer_tasks
+    from eval.answer_tasks import answer_tasks
 
-        tasks += answer_tasks(dataset, sorted_predictions(folder, dataset, "generation"), metrics)
-    if predictions_path(folder, dataset, "choice").exists():
-        tasks.append(_choice(dataset, sorted_predictions(folder, dataset, "choice")))
-    if predictions_path(folder, dataset, "cloze").exists():
-        tasks.append(_cloze(dataset, sorted_predictions(folder, dataset, "cloze")))
+    makers: dict[Measure, Callable[[list[Prediction]], list[Task]]] = {
+        "perplexity": lambda rows: [_perplexity(dataset, rows)],
+        "generation": lambda rows: answer_tasks(dataset, rows, metrics),
+        "choice": lambda rows: [_choice(dataset, rows)],
+        "cloze": lambda rows: [_cloze(dataset, rows)],
+    }
+    tasks = []
+    for measure, make in makers.items():
+        if predictions_path(folder, dataset, measure).exists():
+            rows = sorted_predictions(folder, dataset, measure)
+            clusters = _prompts(rows)
+            tasks += [task._replace(clusters=clusters) for task in make(rows)]
     return tasks
+
+
+def _prompts(rows: Sequence[Prediction]) -> list[str] | None:
+    """What each row was asked; a text is a prompt of its own. None where all rows share one: it says nothing then."""
+    asked = [
+        json.dumps([row.get("prompt") or row.get("context_sha256") or row["id"], row.get("choices")]) for row in rows
+    ]
+    return asked if len(set(asked)) > 1 else None
 
 
 def sorted_predictions(folder: Path, dataset: str, measure: Any) -> list[Prediction]:

@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from data_prep.config import DatasetConfig
 from data_prep.gate import Model, build, nearest
 from data_prep.strict import StrictModel
+from eval.energy import EnergyConfig
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
 from pipeline.nodes_config import NodesConfig
@@ -100,6 +101,8 @@ class RunConfig(StrictModel):
     """Name of the run's folder; without it, the time and the experiment."""
     lock_wait: float = Field(default=3600.0, ge=0)
     """Seconds to wait for another run that writes the same artifact."""
+    energy: EnergyConfig | None = EnergyConfig()
+    """Meter what each stage draws; null: do not."""
     optimise: list[Objective] = []
     """What a sweep optimises: one objective or several."""
     budget: float | None = Field(default=None, gt=0)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from eval.energy import EnergyMeter
 from pipeline.artifacts import Artifact, read_json, write_json, write_text
 from pipeline.console import Display
 from pipeline.contract import Node
@@ -39,12 +40,16 @@ def execute(plan: Plan, display: Display, results: list[NodeResult], nodes: Node
 
     `nodes`: the other machines, which are told of every step.
     """
-    with NodeWorkers(plan.config.launch, nodes) if nodes else Workers(plan.config.launch) as workers:
+    launch = plan.config.launch
+    with (
+        NodeWorkers(launch, nodes) if nodes else Workers(launch) as workers,
+        EnergyMeter(plan.config.energy, launch.nodes) as meter,
+    ):
         for number, step in enumerate(plan.steps):
             try:
                 if isinstance(workers, NodeWorkers):
                     workers.step = number
-                results.append(_execute(step, plan, workers, display))
+                results.append(_execute(step, plan, workers, meter, display))
                 if nodes:
                     nodes.tell(f"passed-{number}")
             except ProvetuneError as error:
@@ -64,7 +69,7 @@ def _explain_os_error(error: OSError) -> str:
     return f"{error.strerror or error} ({error.filename or 'the worker'})"
 
 
-def _execute(step: Step, plan: Plan, workers: Workers, display: Display) -> NodeResult:
+def _execute(step: Step, plan: Plan, workers: Workers, meter: EnergyMeter, display: Display) -> NodeResult:
     """One node: cached, or made under its lock."""
     node, artifact = step.node, step.artifact
     if artifact.state(plan.hashes) == "cached":
@@ -81,6 +86,7 @@ def _execute(step: Step, plan: Plan, workers: Workers, display: Display) -> Node
         _lay_out(node, artifact, plan.input_paths(node))
         display.start(node.name)
         started = time.monotonic()
+        meter.begin()
         finished = workers.run(artifact.folder, node.ranks, display.event)
         outcome: Outcome = "resumed" if state == "resume" else "ran"
         write_json(artifact.folder / "metrics.json", finished.metrics)
@@ -90,6 +96,7 @@ def _execute(step: Step, plan: Plan, workers: Workers, display: Display) -> Node
             "version": node.version,
             "outcome": outcome,
             "seconds": round(time.monotonic() - started, 3),
+            "energy": meter.end(),
             "peak_memory_bytes": finished.peak_memory,
             "metrics": finished.metrics,
             "packages": package_versions(),

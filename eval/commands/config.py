@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from data_prep.config import DatasetConfig
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, MetricName, PerplexityConfig, StatisticsConfig, TaskConfig
+from eval.energy import EnergyConfig
 
 
 class EvalConfig(StrictModel):
@@ -37,6 +38,10 @@ class EvalConfig(StrictModel):
     """Intervals and tests of the comparison."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the weights."""
+    trust_remote_code: bool = False
+    """Run the code that comes with a model, as with one that was pretrained from scratch here; look at it before."""
+    energy: EnergyConfig | None = EnergyConfig()
+    """Meter what each model draws; null: do not."""
     output: str = Field(default="outputs/eval", min_length=1)
     """The folder of predictions and `results.json`; what it holds of the same model and settings is not made again."""
     into: str | None = None

@@ -13,6 +13,8 @@ from eval.commands.benchmark import with_benchmarks
 from eval.commands.config import EvalConfig
 from eval.commands.table import show
 from eval.compare import compare, summarise
+from eval.cost import peak_memory, with_cost
+from eval.energy import EnergyMeter
 from eval.predictions import read_policies
 
 RESULTS = "results.json"
@@ -42,7 +44,7 @@ def load_side(config: EvalConfig, side: str, name: str) -> tuple[Any, Any]:
     from eval.loading import load_model
 
     adapters = [Path(each).expanduser() for each in config.adapters] if side == "model" else []
-    return load_model(_folder(name), adapters, config.dtype)
+    return load_model(_folder(name), adapters, config.dtype, trust_remote_code=config.trust_remote_code)
 
 
 def _report(run: Path) -> dict[str, Any]:
@@ -79,8 +81,12 @@ def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
         dataset = config.data[name].model_copy(update={"role": "eval"})
         tokenizer = _folder(config.model) / "tokenizer.json" if dataset.lead is not None else None
         load(name, dataset, out / "data" / name, tokenizer, terminal_track)
-    for side, name in sides.items():
-        _predict(config, side, name, out)
+    costs: dict[str, Any] = {}
+    with EnergyMeter(config.energy) as meter:
+        for side, name in sides.items():
+            meter.begin()
+            tasks = _predict(config, side, name, out)
+            costs[name] = {"tasks": tasks, "energy": meter.end(), "peak_memory_bytes": peak_memory()}
     models: dict[str, Any] = {side: {} for side in sides}
     comparisons: dict[str, Any] = {}
     policies: dict[str, Any] = {}
@@ -96,25 +102,31 @@ def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
         "models": {sides[side]: values for side, values in models.items()},
         "comparisons": {"model_vs_base": comparisons} if comparisons else {},
         "policies": told,
+        "costs": costs,
     }
 
 
-def _predict(config: EvalConfig, side: str, name: str, out: Path) -> None:
-    """Everything that needs one of the models; it leaves memory before the other one is loaded."""
+def _predict(config: EvalConfig, side: str, name: str, out: Path) -> dict[str, dict[str, float]]:
+    """Everything that needs one of the models; it leaves memory before the other one is loaded. Returns what each task
+    took: `eval.cost.with_cost`."""
     from eval.benchmarks import predict_task
     from eval.predict import predict
 
     model, tokenizer = load_side(config, side, name)
+    took = {}
     for task in config.tasks:
         rows, folder = out / "data" / task, out / side / task
         folder.mkdir(parents=True, exist_ok=True)
         if task in config.settings:
-            predict_task(model, tokenizer, rows, task, folder, config.settings[task], terminal_track)
+            asked = config.settings[task]
+            took[task] = with_cost(model, predict_task(model, tokenizer, rows, task, folder, asked, terminal_track))
             continue
         if config.perplexity is None and config.generation is None:
             raise DataError(f"{task}: perplexity and generation are both off; switch one on, or give settings.{task}")
         scoring = config.perplexity, config.generation, config.template
-        predict(model, tokenizer, rows, task, folder, *scoring, terminal_track)
+        found = predict(model, tokenizer, rows, task, folder, *scoring, terminal_track)
+        took[task] = with_cost(model, found)
+    return took
 
 
 def _folder(name: str) -> Path:

@@ -3,6 +3,7 @@
 Shapes: N rows (pairs, questions, terms or twins: whatever is drawn anew), K columns.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from data_prep.errors import DataError
 from eval.choice.statistics import mcnemar, wilson
 from eval.config import StatisticsConfig
-from eval.statistics import holm, paired_test, percentile_interval, resample
+from eval.statistics import bootstrap_interval, holm, paired_test, resample
 
 Entry = dict[str, float | int | str | None]
 
@@ -37,16 +38,18 @@ def share_of(name: str, hits: Sequence[bool | float], neutral: float | None = No
 
 
 def summarise(measures: Sequence[Measure], config: StatisticsConfig) -> dict[str, dict[str, float | int]]:
-    """Name → {"value", "low", "high", "n"}: Wilson's interval for shares, the bootstrap's percentiles for others."""
+    """Name → {"value", "low", "high", "n"}: Wilson's interval for shares, the bootstrap's for others."""
     result: dict[str, dict[str, float | int]] = {}
     for measure in measures:
         n = len(measure.columns)
         if measure.share:
             result[measure.name] = wilson(float(measure.columns[:, 0].sum()), n, config.confidence)._asdict()
             continue
-        value = float(measure.function(measure.columns.sum(axis=0)))
+        sums = measure.columns.sum(axis=0)
+        value = float(measure.function(sums))
         draws = measure.function(resample(measure.columns, measure.columns, config).base)
-        low, high = percentile_interval(draws, config.confidence)
+        without = functools.partial(measure.function, sums - measure.columns)
+        low, high = bootstrap_interval(draws, value, config, without)
         result[measure.name] = {"value": value, "low": low, "high": high, "n": n}
     return result
 

@@ -26,7 +26,7 @@ from eval.judge.table import (
     pair_scores,
     table_of,
 )
-from eval.statistics import p_value, percentile_interval
+from eval.statistics import bootstrap_interval, p_value
 
 
 def summarise_verdicts(
@@ -66,8 +66,8 @@ def summarise_verdicts(
     return {"metrics": metrics, "comparisons": comparisons, "card": card}
 
 
-Drawn = dict[str, tuple[float, np.ndarray]]
-"""Quantity → its value and its resamples (R,)."""
+Drawn = dict[str, tuple[float, np.ndarray, np.ndarray]]
+"""Quantity → its value, its resamples (R,) and, for BCa, its values without each prompt in turn."""
 
 
 def _drawn(
@@ -81,7 +81,18 @@ def _drawn(
         _quantities(weights, table, scores, known, sums, config)
         for weights in cluster_weights(table.cluster, statistics.resamples, statistics.seed)
     ]
-    return {name: (float(parts[0][name][0]), np.concatenate([part[name] for part in parts[1:]])) for name in parts[0]}
+    without = _quantities(_without_each(table.cluster, statistics), table, scores, known, sums, config)
+    return {
+        name: (float(parts[0][name][0]), np.concatenate([part[name] for part in parts[1:]]), without[name])
+        for name in parts[0]
+    }
+
+
+def _without_each(cluster: np.ndarray, statistics: StatisticsConfig) -> np.ndarray:
+    """(prompts, P): all pairs but those of one prompt; for percentiles nothing is left out."""
+    if statistics.interval == "percentile":
+        return np.ones((1, len(cluster)))
+    return (np.arange(int(cluster.max()) + 1)[:, None] != cluster).astype(np.float64)
 
 
 def _quantities(
@@ -106,10 +117,10 @@ def _quantities(
     return found
 
 
-def _entry(drawn: tuple[float, np.ndarray], statistics: StatisticsConfig) -> dict[str, Any]:
+def _entry(drawn: tuple[float, np.ndarray, np.ndarray], statistics: StatisticsConfig) -> dict[str, Any]:
     """A win rate as a comparison: of the tuned model, of the base, and the difference, which is 0 between equals."""
-    value, draws = drawn
-    low, high = percentile_interval(2 * draws[~np.isnan(draws)] - 1, statistics.confidence)
+    value = drawn[0]
+    low, high = (2 * bound - 1 for bound in _bounds(drawn, statistics))
     return {"base": 1 - value, "tuned": value, "difference": 2 * value - 1, "low": low, "high": high}
 
 
@@ -166,10 +177,17 @@ def _card(
     }
 
 
-def _interval(drawn: tuple[float, np.ndarray] | None, statistics: StatisticsConfig) -> dict[str, float] | None:
+def _bounds(drawn: tuple[float, np.ndarray, np.ndarray], statistics: StatisticsConfig) -> tuple[float, float]:
+    value, draws, without = drawn
+    return bootstrap_interval(draws[~np.isnan(draws)], value, statistics, lambda: without)
+
+
+def _interval(
+    drawn: tuple[float, np.ndarray, np.ndarray] | None, statistics: StatisticsConfig
+) -> dict[str, float] | None:
     if drawn is None or math.isnan(drawn[0]):
         return None
-    low, high = percentile_interval(drawn[1][~np.isnan(drawn[1])], statistics.confidence)
+    low, high = _bounds(drawn, statistics)
     return {"value": drawn[0], "low": low, "high": high}
 
 

@@ -1,9 +1,11 @@
 """Perplexity and bits per byte, equal to lm-evaluation-harness 0.4.13 (`loglikelihood_rolling`, `loglikelihood`).
 
 Every row gives its sums, `{"id", "nll", "tokens", "words", "bytes"}` with the negative log-likelihood in nats, and the
-measures are functions of the sums: that is what pairing and resampling need.
+measures are functions of the sums: that is what pairing and resampling need. Of answers `context_sha256` tells the
+prompt.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -80,7 +82,10 @@ def score_batch(model: Any, batch: Sequence[Tokenised], batch_size: int) -> list
             )
         text = piece.source.text
         tokens = sum(len(window.targets) for window in piece.windows)
-        rows.append({"id": piece.source.id, "nll": nll, "tokens": tokens, **text_sizes(text)})
+        row = {"id": piece.source.id, "nll": nll, "tokens": tokens, **text_sizes(text)}
+        if piece.source.prompt is not None:
+            row["context_sha256"] = hashlib.sha256(piece.source.prompt.encode()).hexdigest()
+        rows.append(row)
     return rows
 
 

@@ -77,8 +77,12 @@ def rouge_policy() -> str:
 
 
 def bleu_counts(outputs: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """(rows, 10) counts: output length, reference length, 4 matched and 4 output n-gram counts."""
-    return _counts(_bleu(), outputs, references)
+    """(rows, 10) counts: output length, reference length, 4 matched and 4 output n-gram counts.
+
+    The references decide on sacrebleu's tokenizer: its default, or single characters where most of their letters are of
+    scripts without spaces, in which the default would take a sentence for one word.
+    """
+    return _counts(_bleu(references), outputs, references)
 
 
 def chrf_counts(outputs: Sequence[str], references: Sequence[str]) -> np.ndarray:
@@ -86,9 +90,9 @@ def chrf_counts(outputs: Sequence[str], references: Sequence[str]) -> np.ndarray
     return _counts(_chrf(), outputs, references)
 
 
-def bleu_signature() -> str:
-    """sacrebleu's signature of the BLEU that is computed here."""
-    return _signature(_bleu())
+def bleu_signature(references: Sequence[str] = ()) -> str:
+    """sacrebleu's signature of the BLEU that is computed here against these references."""
+    return _signature(_bleu(references))
 
 
 def chrf_signature() -> str:
@@ -121,10 +125,15 @@ def chrf_from_counts(sums: np.ndarray) -> np.ndarray:
     return 100 * (1 + CHRF_BETA**2) * precision * recall / np.where(below > 0, below, 1.0)
 
 
-def _bleu() -> Any:
+def _bleu(references: Sequence[str]) -> Any:
+    import regex
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(force=True)  # no warning about text that looks tokenised: it is the model's
+    letters, unspaced = (
+        sum(len(regex.findall(pattern, text)) for text in references) for pattern in (r"\p{L}", f"[{_UNSPACED}]")
+    )
+    tokenizer = "char" if 2 * unspaced > letters else None
+    return BLEU(tokenize=tokenizer, force=True)  # no warning about text that looks tokenised: it is the model's
 
 
 def _chrf() -> Any:

@@ -139,6 +139,7 @@ def _stages(plan: Plan, results: Sequence[NodeResult]) -> list[dict[str, Any]]:
                 "seconds": result.done.get("seconds"),
                 "tokens": metrics.get("tokens"),
                 "tokens_per_second": metrics.get("tokens_per_second"),
+                "energy": result.done.get("energy"),
                 "peak_memory_bytes": result.done.get("peak_memory_bytes"),
                 "estimated_memory_bytes": costs[result.node.name].memory,
                 "metrics": {name: value for name, value in metrics.items() if name not in NO_METRICS},

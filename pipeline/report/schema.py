@@ -76,6 +76,17 @@ class DataSet(Part):
     split_sha256: Map[str] = {}
 
 
+class Energy(Part):
+    """What one stage drew."""
+
+    kwh: float | None = None
+    emissions_kg: float | None = None
+    source: str | None = None
+    """`measured` by counters of the hardware, or `estimated`."""
+    grid: str | None = None
+    """Whose electricity the emissions are of: a country code, or `world average`."""
+
+
 class Stage(Part):
     """One executed stage."""
 
@@ -86,6 +97,7 @@ class Stage(Part):
     seconds: float | None = None
     tokens: float | None = None
     tokens_per_second: float | None = None
+    energy: Energy | None = None
     peak_memory_bytes: float | None = None
     estimated_memory_bytes: float | None = None
     metrics: Map[Any] = {}

@@ -69,7 +69,8 @@ def test_a_benchmark_is_measured_whole_whatever_the_filter_drops(tmp_path: Path,
     made = plan(tmp_path / "o", *counting, *TASKS)
     nodes = {step.node.name: step.node for step in made.steps}
     assert nodes["evaluate/sft/counting"].inputs["dataset"].node.name == "data/counting"
-    assert nodes["evaluate/sft/sample"].inputs["dataset"].node.name == "filter/sample"
+    assert nodes["evaluate/sft/sample"].inputs["dataset"].node.name == "filter"
+    assert not any("filter/counting" in name for name in nodes)  # nothing of an evaluation is curated
     asked = nodes["evaluate/sft/counting"].config
     assert asked["perplexity"] is None and asked["generation"] is None and asked["task"]["shots"] == 1
     assert nodes["evaluate/overlap/counting"].kind == "evaluate.overlap"

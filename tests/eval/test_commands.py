@@ -56,7 +56,15 @@ def ours(saved: Path, items: Path, out: Path, *more: str) -> list[str]:
     data = [f"source={items}", "format=text", "columns.text=goal", "keep=[goal,sol1,sol2,label]"]
     settings = ["kind=choice", "task=piqa", "too_long=cut"]
     asked = [*(f"data.q.{each}" for each in data), *(f"settings.q.{each}" for each in settings)]
-    return [f"model={saved / 'two'}", "tasks=[q]", *asked, f"output={out}", "statistics.resamples=300", *more]
+    return [
+        f"model={saved / 'two'}",
+        "tasks=[q]",
+        *asked,
+        f"output={out}",
+        "statistics.resamples=300",
+        "energy=null",
+        *more,
+    ]
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -182,3 +190,18 @@ def test_what_is_given_for_a_benchmark_wins() -> None:
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0 and main(["--help"]) == 0
     assert "python -m eval model=FOLDER_OR_HUB_ID tasks=[piqa,boolq]" in capsys.readouterr().out
+
+
+def test_what_it_cost_stands_beside_the_numbers(saved: Path, model: Any, items: Path, tmp_path: Path) -> None:
+    asked = ours(saved, items, tmp_path, f"base={saved / 'one'}", "energy={}")
+    assert main(asked) == 0
+    costs = results(tmp_path)["costs"]
+    assert costs.keys() == {str(saved / "one"), str(saved / "two")}
+    for told in costs.values():
+        task = told["tasks"]["q"]
+        assert task["parameters"] == model.num_parameters() and task["weight_bytes"] == 4 * task["parameters"]
+        assert task["choice_seconds_per_row"] == pytest.approx(task["choice_seconds"] / task["choice_rows"])
+        assert task["choice_tokens_per_second"] == pytest.approx(task["choice_tokens"] / task["choice_seconds"])
+        assert told["peak_memory_bytes"] > 1e7 and "energy" in told  # which is null where the meter was not ready yet
+    assert main(asked) == 0  # read, not computed: then there is no speed
+    assert "choice_seconds_per_row" not in results(tmp_path)["costs"][str(saved / "one")]["tasks"]["q"]

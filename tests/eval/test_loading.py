@@ -1,5 +1,10 @@
 """Loading: merged adapters give the adapter's logits, and refusals are one line."""
 
+import json
+import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +13,7 @@ import torch
 
 from data_prep.errors import DataError
 from eval.loading import context_length, load_model, weights_key
+from eval.measures.perplexity import rolling
 
 IDS = torch.tensor([[1, 9, 30, 31]])
 
@@ -72,3 +78,36 @@ def test_refusals_are_one_line(saved: Path, tmp_path: Path) -> None:
     (saved / "model.safetensors").unlink()
     with pytest.raises(DataError, match=r"^model .*: cannot be loaded \([^\n]*\)$"):
         load_model(saved)
+
+
+@pytest.mark.end_to_end
+def test_a_model_from_scratch_is_measured_where_its_code_may_run(tokenizer: Any, tmp_path: Path) -> None:
+    """In a process that knows nothing of the pipeline: the folder carries the model's code."""
+    from pipeline.models import ProvetuneConfig, ProvetuneForCausalLM
+
+    torch.manual_seed(0)
+    config = ProvetuneConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=0,
+    )  # fmt: skip
+    model = ProvetuneForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"text": "the old mill {n}"}}\n' for n in range(4)), encoding="utf-8")
+    command = [sys.executable, "-m", "eval", f"model={tmp_path / 'model'}", "tasks=[a]", f"data.a.source={rows}"]
+    command += [f"output={tmp_path / 'out'}", "statistics.resamples=100"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    refused = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert refused.returncode == 3, refused.stderr
+    assert "brings code of its own; look at its .py files, then set trust_remote_code=true" in refused.stderr
+    done = subprocess.run(
+        [*command, "trust_remote_code=true"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["models"]
+    texts = [(str(n), f"the old mill {n}") for n in range(4)]
+    nll = sum(row["nll"] for row in rolling(model, tokenizer, texts))
+    size = sum(len(text) for _, text in texts)
+    value = found[str(tmp_path / "model")]["perplexity/a"]["bits_per_byte"]
+    assert value == pytest.approx(nll / size / math.log(2), rel=1e-5)

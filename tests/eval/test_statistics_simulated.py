@@ -5,6 +5,7 @@ chance alone (a standard error of about 0.5 points) does not decide.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from eval.choice.statistics import mcnemar
 from eval.config import StatisticsConfig
 from eval.measures.sums import bits_per_byte
-from eval.statistics import PairedTest, detectable_difference, more_needed, paired_test, resample
+from eval.statistics import PairedTest, cluster_sums, detectable_difference, more_needed, paired_test, resample
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +33,14 @@ def counted(values: np.ndarray) -> np.ndarray:
     return np.column_stack([values, np.ones(len(values))])
 
 
-def result_of(pair: Pair, measure: Callable[[np.ndarray], np.ndarray], seed: int) -> PairedTest:
-    config = StatisticsConfig(resamples=1000, seed=seed)
+def result_of(
+    pair: Pair,
+    measure: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+    interval: Literal["percentile", "bca"] = "percentile",
+) -> PairedTest:
+    # BCa reads off levels farther out, which fewer resamples would blur; both have 10,000 outside of tests.
+    config = StatisticsConfig(resamples=1000 if interval == "percentile" else 4000, seed=seed, interval=interval)
     return paired_test(*pair, measure, resample(*pair, config), config)
 
 
@@ -73,13 +80,14 @@ WORLDS = {
 }
 
 
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
 @pytest.mark.parametrize("n", [100, 300])
 @pytest.mark.parametrize("world", WORLDS)
-def test_intervals_of_95_percent_cover_93_to_97(world: str, n: int) -> None:
+def test_intervals_of_95_percent_cover_93_to_97(world: str, n: int, interval: Literal["percentile", "bca"]) -> None:
     draw, measure, shift = WORLDS[world]
     generator, covered, simulations = np.random.default_rng(n), 0, 2000
     for seed in range(simulations):
-        result = result_of(draw(generator, n, shift), measure, seed)
+        result = result_of(draw(generator, n, shift), measure, seed, interval)
         covered += result.low <= shift <= result.high
     assert 0.93 <= covered / simulations <= 0.97, covered / simulations
 
@@ -113,3 +121,18 @@ def test_power_is_as_computed(n: int) -> None:
         result_of(normal(generator, n + more, detectable / 2), mean, seed).p <= 0.05 for seed in range(simulations)
     )
     assert 0.77 <= later / simulations <= 0.83, later / simulations
+
+
+def test_clusters_of_one_prompt_keep_the_coverage_that_independent_rows_would_lose() -> None:
+    """Four answers to each of 60 prompts, alike within a prompt."""
+    generator, covered, blind, simulations = np.random.default_rng(60), 0, 0, 1000
+    names = [str(prompt) for prompt in range(60) for _ in range(4)]
+    for seed in range(simulations):
+        shared = np.repeat(generator.normal(0, 1, 60), 4)
+        rows = counted(np.zeros(240)), counted(0.3 + shared + generator.normal(0, 0.5, 240))
+        clustered = cluster_sums(rows[0], names), cluster_sums(rows[1], names)
+        one, other = (result_of(pair, mean, seed) for pair in (clustered, rows))
+        covered += one.low <= 0.3 <= one.high
+        blind += other.low <= 0.3 <= other.high
+    assert 0.925 <= covered / simulations <= 0.97, covered / simulations
+    assert blind / simulations < 0.8, blind / simulations

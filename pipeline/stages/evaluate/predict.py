@@ -8,6 +8,7 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.progress import Track
 from eval.benchmarks import predict_task
+from eval.cost import with_cost
 from eval.loading import load_model
 from eval.predict import predict
 from pipeline.stages.evaluate.config import PredictConfig
@@ -35,4 +36,4 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
         metrics = predict(model, tokenizer, rows, name, unfinished, *scoring, track)
     for file in sorted(unfinished.iterdir()):
         shutil.copyfile(file, out / file.name)
-    return metrics
+    return with_cost(model, metrics)

@@ -24,7 +24,7 @@ class FilterConfig(StageConfig):
     kind: Literal["filter"] = "filter"
     """Which stage this is."""
     datasets: list[str] | None = None
-    """The data sets to curate; without it, all of them."""
+    """The data sets to curate; without it, all but evaluations (`role: eval`), which are measured as they came."""
     steps: CurationSteps = CurationSteps()
     """The rules, in their fixed order; `null` switches one off."""
     self_test: bool = False
@@ -49,7 +49,8 @@ class FilterConfig(StageConfig):
             flow.decontaminated |= {label.removeprefix("against.") for label in measure.inputs if "against." in label}
 
     def _chosen(self, name: str, flow: Flow) -> list[str]:
-        chosen = self.datasets if self.datasets is not None else list(flow.datasets)
+        trained = [dataset for dataset in flow.datasets if flow.roles[dataset] != "eval"]
+        chosen = self.datasets if self.datasets is not None else trained or list(flow.datasets)
         for dataset in chosen:
             if dataset not in flow.datasets:
                 raise ConfigError(f"stages.{name}.datasets: no data set '{dataset}'; there are {sorted(flow.datasets)}")
