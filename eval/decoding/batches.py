@@ -25,7 +25,7 @@ def answer_in_batches(
     pad: int,
     size: int,
 ) -> Iterator[Row]:
-    """Answer the requests in their order, `size` at a time; a search looks as far ahead as the batch's longest answer."""
+    """Answer the requests in their order, `size` at a time; a search looks as far as the batch's longest answer."""
     for start in range(0, len(requests), size):
         rows = [Row(request) for request in requests[start : start + size]]
         for row, tokens in zip(rows, _generated(model, rows, decoding, choose, stops, pad), strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
@@ -16,7 +16,7 @@ def can_join(cache: Any) -> bool:
     )
 
 
-def keep_rows(cache: Cache, mask: Tensor, rows: list[int]) -> Tensor:
+def keep_rows(cache: Any, mask: Tensor, rows: list[int]) -> Tensor:
     """Take out all rows but these, and the columns that only padded the others; the mask (B, T) of what is left."""
     kept = mask[rows]
     columns = int(kept.any(0).sum())
@@ -26,7 +26,7 @@ def keep_rows(cache: Cache, mask: Tensor, rows: list[int]) -> Tensor:
     return kept[:, -columns:]
 
 
-def join(cache: Cache, mask: Tensor, other: Cache, other_mask: Tensor) -> Tensor:
+def join(cache: Any, mask: Tensor, other: Any, other_mask: Tensor) -> Tensor:
     """Put the rows of `other` behind those of `cache`, padded on the left to one width; the mask (B + N, T) of all."""
     columns = max(mask.shape[1], other_mask.shape[1])
     for layer, fresh in zip(cache.layers, other.layers, strict=True):
@@ -38,11 +38,11 @@ def join(cache: Cache, mask: Tensor, other: Cache, other_mask: Tensor) -> Tensor
 
 
 def _resize(layer: Any, columns: int, rows: Tensor | None = None) -> None:
-    """The states of the last `columns` tokens, of some rows; a sliding layer holds those of its window."""
-    held = columns
+    """Keep the states of the last `columns` tokens, of some rows; a sliding layer holds those of its window."""
+    keys, values, held = layer.keys, layer.values, columns
     if isinstance(layer, DynamicSlidingWindowLayer):
         held, layer.cumulative_length = min(columns, layer.sliding_window - 1), columns
-    layer.keys, layer.values = (_right(states, held, rows) for states in (layer.keys, layer.values))
+    layer.keys, layer.values = _right(keys, held, rows), _right(values, held, rows)
 
 
 def _right(states: Tensor, columns: int, rows: Tensor | None) -> Tensor:

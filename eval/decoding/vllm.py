@@ -1,6 +1,7 @@
 """Answers by vLLM (Kwon et al. 2023), for GPUs: the same requests, the same stops, the same rows."""
 
 import gc
+import importlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ def answer_by_vllm(
     meanwhile. Log-probabilities are those of the model's own distribution, as everywhere.
     """
     try:
-        import vllm  # pyright: ignore[reportMissingImports]
+        vllm: Any = importlib.import_module("vllm")
     except ImportError as error:
         raise DataError(
             "generation.engine=vllm: vllm is not installed; pip install 'provetune[gpu]', or engine=transformers"
