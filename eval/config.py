@@ -8,6 +8,7 @@ from data_prep.strict import StrictModel
 from eval.choice.config import ChoiceConfig, ClassificationConfig, ClozeConfig
 from eval.decoding.config import BeamDecoding, ContrastiveDecoding, DecodingConfig, GreedyDecoding
 from eval.fairness.config import BbqConfig, PairConfig, WinogenderConfig
+from eval.reasoning.config import ReasoningConfig
 
 
 class PerplexityConfig(StrictModel):
@@ -121,8 +122,16 @@ class GroupsTask(WinogenderConfig):
     """Which kind of task this is."""
 
 
+class ReasoningTask(ReasoningConfig):
+    """Problems whose answer is a number, solved in steps: votes over several answers, budgets for thinking (GSM8K)."""
+
+    kind: Literal["reasoning"] = "reasoning"
+    """Which kind of task this is."""
+
+
 TaskConfig = Annotated[
-    ChoiceTask | ClozeTask | ClassificationTask | PairTask | BbqTask | GroupsTask, Field(discriminator="kind")
+    ChoiceTask | ClozeTask | ClassificationTask | PairTask | BbqTask | GroupsTask | ReasoningTask,
+    Field(discriminator="kind"),
 ]
 """A data set that is measured in its own way, instead of by perplexity and generated answers."""
 

@@ -7,6 +7,7 @@
                                  what `eval.fairness` adds
     <dataset>.cloze.jsonl        see `eval.choice.cloze`
     <dataset>.pairs.jsonl        see `eval.fairness.likelihoods`
+    <dataset>.reasoning.jsonl    see `eval.reasoning.score`
     policies.json                data set → how it was measured: an entry for each measure, "template_sha256", "rouge",
                                  "bleu", "chrf" and the "keys" that say what the files were made from
 
@@ -25,9 +26,9 @@ from data_prep.rows import write_whole
 
 Item = TypeVar("Item")
 Prediction = dict[str, Any]
-Measure = Literal["perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups"]
+Measure = Literal["perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups", "reasoning"]
 
-MEASURES: tuple[Measure, ...] = ("perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups")
+MEASURES: tuple[Measure, ...] = ("perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups", "reasoning")
 POLICIES = "policies.json"
 
 

@@ -61,6 +61,10 @@ def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Ta
         tasks.append(_choice(dataset, sorted_predictions(folder, dataset, "choice")))
     if predictions_path(folder, dataset, "cloze").exists():
         tasks.append(_cloze(dataset, sorted_predictions(folder, dataset, "cloze")))
+    if predictions_path(folder, dataset, "reasoning").exists():
+        from eval.reasoning.tasks import reasoning_task
+
+        tasks.append(reasoning_task(dataset, sorted_predictions(folder, dataset, "reasoning")))
     return tasks
 
 
