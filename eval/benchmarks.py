@@ -31,6 +31,7 @@ from eval.fairness.pairs import pairs_of
 from eval.loading import weights_key
 from eval.predict import finish
 from eval.predictions import Measure, key_of
+from eval.reasoning.prompts import with_numbers
 from eval.reasoning.score import reasoning_policy, score_reasoning
 from eval.samples import template_sha256
 
@@ -104,7 +105,8 @@ def _scored(asked: _Asked, dataset: str, task: TaskConfig, track: Track, partial
             case GroupsTask():
                 return score_winogender(model, tokenizer, items_of(asked.rows, asked.broken), task, track, partial)
             case ReasoningTask():
-                return score_reasoning(model, tokenizer, asked.rows, task, asked.pool, partial, track)
+                problems = with_numbers(asked.rows, asked.broken)
+                return score_reasoning(model, tokenizer, problems, task, asked.pool, partial, track)
             case ChoiceTask() | ClassificationTask():
                 items, pool = _items(asked.rows, task, asked.broken), _items(asked.pool, task, [])
                 return score_choice(model, tokenizer, items, task, track, pool or None, partial)

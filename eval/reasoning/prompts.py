@@ -4,8 +4,22 @@ from collections.abc import Sequence
 
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
+from eval.measures.answers import extract_number
 from eval.reasoning.config import ReasoningConfig
 from eval.samples import choose
+
+
+def with_numbers(rows: Sequence[Row], broken: list[str]) -> list[Row]:
+    """The rows whose reference states a number; the others are named in `broken`. DataError where there are none."""
+    kept = []
+    for row in rows:
+        if extract_number(row.get("completion") or "") is None:
+            broken.append(f"row {row['id']}: its reference states no number")
+        else:
+            kept.append(row)
+    if not kept:
+        raise DataError(f"{broken[0]}, nor does any other of {len(rows)} rows; measure them by exact_match or f1")
+    return kept
 
 
 def problem_rows(rows: Sequence[Row], config: ReasoningConfig, pool: Sequence[Row], kind: str) -> list[Row]:

@@ -16,7 +16,7 @@ from eval.config import ReasoningTask, StatisticsConfig
 from eval.decoding.choose import Request, Row
 from eval.decoding.config import SampleDecoding
 from eval.measures.answers import extract_number, self_consistency
-from eval.predictions import read_predictions
+from eval.predictions import read_policies, read_predictions
 from eval.reasoning import score
 from eval.reasoning.config import BudgetConfig, ReasoningConfig
 from eval.reasoning.prompts import problem_rows
@@ -166,7 +166,8 @@ def test_as_a_task_two_models_are_compared(
 ) -> None:
     folder, task = tmp_path / "rows", ReasoningTask(**BARE)
     folder.mkdir()
-    (folder / "test.jsonl").write_text("".join(json.dumps({**row, "source": "s"}) + "\n" for row in PROBLEMS))
+    rows = [*PROBLEMS, {"id": "q", "prompt": "who?", "completion": "Ann"}]
+    (folder / "test.jsonl").write_text("".join(json.dumps({**row, "source": "s"}) + "\n" for row in rows))
     scripted(lambda request: "wrong: 77")
     numbers = predict_task(model, tokenizer, folder, "gsm", tmp_path / "base", task)
     assert numbers["reasoning_rows"] == 6 and numbers["reasoning_tokens"] > 0
@@ -176,6 +177,7 @@ def test_as_a_task_two_models_are_compared(
     assert (found["base"], found["tuned"], found["n"], found["verdict"]) == (0.0, 1.0, 6, "better")
     assert summarise(tmp_path / "tuned")["reasoning/gsm"]["without_number"] == 0.0
     assert read_predictions(tmp_path / "tuned", "gsm", "reasoning")[0]["answer"] is not None
+    assert read_policies(tmp_path / "tuned")["gsm"]["reasoning"]["left_out"] == 1
     asked = scripted(lambda request: pytest.fail("asked again"))
     predict_task(model, tokenizer, folder, "gsm", tmp_path / "tuned", task)
     assert asked == []
