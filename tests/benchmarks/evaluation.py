@@ -6,8 +6,8 @@ The file holds rows of text, or of prompt and completion. Perplexity: `eval.meas
 `HFLM.loglikelihood_rolling` of the same texts, the harness as it comes (batch size 1) and at `--harness-batch-size`.
 Generation: `eval.generation.generate` and a loop of `model.generate` over the prompts in the order of the file,
 rendered by the chat template where there is one, in batches of the same size, padded on the left, as the model's
-documentation shows it; how much faster ours is depends on how the answers' lengths differ, so they are told. A ratio is the
-median over rounds of theirs by ours: `ratio` of wall seconds, `processor_ratio` of processor seconds, which a busy
+documentation shows it; how much faster ours is depends on how the answers' lengths differ, so they are told. A ratio is
+the median over rounds of theirs by ours: `ratio` of wall seconds, `processor_ratio` of processor seconds, which a busy
 machine disturbs less.
 """
 
