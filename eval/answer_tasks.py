@@ -64,18 +64,20 @@ def _token_f1(dataset: str, predictions: list[Prediction]) -> Task:
 
 
 def _number(dataset: str, predictions: list[Prediction]) -> Task:
-    """GSM8K-style: the number that the answer states is exactly the reference's."""
-    values, missing = [], 0
-    for row in predictions:
-        expected, given = extract_number(row["reference"]), extract_number(row["output"])
-        if expected is None:
-            raise DataError(
-                f"{dataset}: the reference of row {row['id']} states no number; drop the row, or remove metric number"
-            )
-        values.append(float(given == expected))
-        missing += given is None
-    shown = {"without_number": missing / len(predictions)}
-    return Task(f"number/{dataset}", _with_count(values), [mean_metric("accuracy", 0, binary=True)], shown)
+    """GSM8K-style: the number that the answer states is exactly the reference's. Rows whose reference states none are
+    left out, and their share is shown."""
+    due = [extract_number(row["reference"]) for row in predictions]
+    pairs = [(extract_number(row["output"]), one) for row, one in zip(predictions, due, strict=True) if one is not None]
+    if not pairs:
+        raise DataError(
+            f"{dataset}: the reference of row {predictions[0]['id']} states no number, nor does any other; "
+            "remove metric number"
+        )
+    shown = {"without_number": sum(given is None for given, _ in pairs) / len(pairs)}
+    if len(pairs) < len(predictions):
+        shown["left_out"] = 1 - len(pairs) / len(predictions)
+    rows = _with_count([float(given == one) for given, one in pairs])
+    return Task(f"number/{dataset}", rows, [mean_metric("accuracy", 0, binary=True)], shown)
 
 
 def _label(dataset: str, predictions: list[Prediction]) -> Task:

@@ -14,7 +14,16 @@ from eval.choice.cloze import cloze_items_of, score_cloze
 from eval.choice.encode import scoring_policy
 from eval.choice.items import ChoiceItem, items_of, label_items
 from eval.choice.score import Rows, choice_policy, score_choice
-from eval.config import BbqTask, ChoiceTask, ClassificationTask, ClozeTask, GroupsTask, PairTask, TaskConfig
+from eval.config import (
+    BbqTask,
+    ChoiceTask,
+    ClassificationTask,
+    ClozeTask,
+    GroupsTask,
+    PairTask,
+    ReasoningTask,
+    TaskConfig,
+)
 from eval.fairness.bbq import bbq_items_of, score_bbq
 from eval.fairness.groups import score_winogender
 from eval.fairness.likelihoods import score_pairs
@@ -22,6 +31,8 @@ from eval.fairness.pairs import pairs_of
 from eval.loading import weights_key
 from eval.predict import finish
 from eval.predictions import Measure, key_of
+from eval.reasoning.prompts import with_numbers
+from eval.reasoning.score import reasoning_policy, score_reasoning
 from eval.samples import template_sha256
 
 _SHOT_POOLS = ("train", "validation")
@@ -93,6 +104,9 @@ def _scored(asked: _Asked, dataset: str, task: TaskConfig, track: Track, partial
                 return score_bbq(model, tokenizer, bbq_items_of(asked.rows), task, track, partial)
             case GroupsTask():
                 return score_winogender(model, tokenizer, items_of(asked.rows, asked.broken), task, track, partial)
+            case ReasoningTask():
+                problems = with_numbers(asked.rows, asked.broken)
+                return score_reasoning(model, tokenizer, problems, task, asked.pool, partial, track)
             case ChoiceTask() | ClassificationTask():
                 items, pool = _items(asked.rows, task, asked.broken), _items(asked.pool, task, [])
                 return score_choice(model, tokenizer, items, task, track, pool or None, partial)
@@ -113,6 +127,8 @@ def _policy(asked: _Asked, task: TaskConfig) -> dict[str, Any]:
     if isinstance(task, ClozeTask | PairTask):
         told: dict[str, Any] = {"how": scoring_policy(asked.model, asked.tokenizer, task)}
         told |= {"normalise": task.normalise} if isinstance(task, PairTask) else {"delimiter": task.delimiter}
+    elif isinstance(task, ReasoningTask):
+        told = reasoning_policy(asked.model, asked.tokenizer, task)
     else:
         told = choice_policy(asked.model, asked.tokenizer, task)
     if asked.broken:

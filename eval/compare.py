@@ -25,6 +25,7 @@ _SAME_IN_ROWS: dict[Measure, tuple[str, ...]] = {
     "generation": ("prompt", "reference"),
     "choice": ("context_sha256", "choices", "gold"),
     "cloze": ("context_sha256", "word"),
+    "reasoning": ("prompt", "reference"),
     "pairs": ("kind", "bias_type", "sentences", "context_sha256"),
     "bbq": ("context_sha256", "choices", "gold", "condition"),
     "groups": ("context_sha256", "choices", "gold", "group"),

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from data_prep.strict import StrictModel
 from eval.choice.config import ChoiceConfig, ClassificationConfig, ClozeConfig
+from eval.decoding.config import BeamDecoding, ContrastiveDecoding, DecodingConfig, GreedyDecoding
 from eval.fairness.config import BbqConfig, PairConfig, WinogenderConfig
+from eval.reasoning.config import ReasoningConfig
 
 
 class PerplexityConfig(StrictModel):
@@ -22,14 +24,28 @@ class PerplexityConfig(StrictModel):
 
 
 class GenerationConfig(StrictModel):
-    """Greedy answers to the held-out prompts, for ROUGE, BLEU and chrF."""
+    """Answers to the held-out prompts, for ROUGE, BLEU, chrF and the judge."""
 
     max_rows: int | None = Field(default=64, ge=1)
     """Prompts answered, chosen by a hash of their id; null: all."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Longest answer in tokens; longer ones are cut and marked `length`."""
     batch_size: int = Field(default=32, ge=1)
-    """Prompts per batch, halved by itself where memory runs out; it changes the speed, and rarely a near tie."""
+    """Prompts at a time, halved by itself where memory runs out; it changes the speed, and rarely a near tie."""
+    decoding: DecodingConfig = GreedyDecoding()
+    """How the next token is chosen; `decoding@stages.evaluate.generation.decoding=top_p` takes a named one."""
+    log_probabilities: bool = False
+    """Keep the token ids of each answer and the logarithm of what the model's own distribution gave to each, the stop
+    token included."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Who generates: this process by continuous batching, or vLLM (`pip install 'provetune[gpu]'`, one GPU)."""
+
+    @model_validator(mode="after")
+    def vllm_chooses_token_by_token(self) -> "GenerationConfig":
+        """vLLM has no contrastive search, and left beam search to its callers."""
+        if self.engine == "vllm" and isinstance(self.decoding, BeamDecoding | ContrastiveDecoding):
+            raise ValueError(f"engine=vllm has no {self.decoding.kind} search; take engine=transformers")
+        return self
 
 
 class NgramConfig(StrictModel):
@@ -106,8 +122,16 @@ class GroupsTask(WinogenderConfig):
     """Which kind of task this is."""
 
 
+class ReasoningTask(ReasoningConfig):
+    """Problems whose answer is a number, solved in steps: votes over several answers, budgets for thinking (GSM8K)."""
+
+    kind: Literal["reasoning"] = "reasoning"
+    """Which kind of task this is."""
+
+
 TaskConfig = Annotated[
-    ChoiceTask | ClozeTask | ClassificationTask | PairTask | BbqTask | GroupsTask, Field(discriminator="kind")
+    ChoiceTask | ClozeTask | ClassificationTask | PairTask | BbqTask | GroupsTask | ReasoningTask,
+    Field(discriminator="kind"),
 ]
 """A data set that is measured in its own way, instead of by perplexity and generated answers."""
 

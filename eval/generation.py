@@ -1,19 +1,20 @@
-"""Greedy answers of a model, batched, in one recorded way for every model that is compared."""
+"""Answers of a model to held-out prompts, made in one recorded way for every model that is compared."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from data_prep.tokens.config import Template
 from data_prep.tokens.template import end_of_turn
 from eval.config import GenerationConfig
+from eval.decoding.choose import Request, Row
+from eval.decoding.config import BeamDecoding, ContrastiveDecoding, DecodingConfig, SampleDecoding
+from eval.decoding.engine import answers, log_probabilities
 from eval.loading import context_length, number_format, weights_key
-from eval.predictions import Prediction, key_of, predict_resumably
+from eval.predictions import Prediction, key_of, predict_as_finished
 from eval.samples import Sample
 
 
@@ -28,31 +29,43 @@ def generate(
 ) -> list[Prediction]:
     """Answer every sample; rows {"id", "prompt", "output", "reference", "finish_reason", "tokens"} in the order given.
 
-    `tokens` counts the answer without its stop token. Finished batches are kept in `out_file`, from which a killed
+    `tokens` counts the answer without its stop token. Finished answers are kept in `out_file`, from which a killed
     call goes on. Raises DataError, before anything is computed, for a prompt that leaves no room for an answer.
     """
-    prompts = {sample.id: _prompt_ids(model, tokenizer, sample, config) for sample in samples}
+    by_id = {sample.id: sample for sample in samples}
+    asked = [request_of(model, tokenizer, sample, config.max_new_tokens) for sample in samples]
     # The longest first, so that memory runs out at once or never; equal lengths in the order of their ids.
-    ordered = sorted(samples, key=lambda sample: (-len(prompts[sample.id]), sample.id))
-    size = config.batch_size
-    batches = [[(s.id, s) for s in ordered[start : start + size]] for start in range(0, len(ordered), size)]
-    stops = stop_tokens(model, tokenizer, template)
+    asked.sort(key=lambda request: (-len(request.prompt), request.id))
+    stops = frozenset(stop_tokens(model, tokenizer, template))
 
-    def answer(batch: list[Sample]) -> list[Prediction]:
-        ids = _generated(model, [prompts[sample.id] for sample in batch], _settings(tokenizer, config, stops))
-        return [_row(tokenizer, *pair, stops) for pair in zip(batch, ids, strict=True)]
+    def work(left: Set[str]) -> Iterator[Prediction]:
+        requests = [request for request in asked if request.id in left]
+        for row in run_engine(model, tokenizer, requests, config, stops):
+            yield _prediction(tokenizer, by_id[row.request.id], row, stops)
 
-    rows = predict_resumably(
-        out_file, generation_key(model, tokenizer, samples, config, template), batches, answer, track, "generating"
-    )
-    by_id = {row["id"]: row for row in rows}
-    return [by_id[sample.id] for sample in samples]
+    key = generation_key(model, tokenizer, samples, config, template)
+    return predict_as_finished(out_file, key, list(by_id), work, track, "generating")
+
+
+def run_engine(
+    model: Any, tokenizer: Any, requests: Sequence[Request], config: GenerationConfig, stops: frozenset[int]
+) -> Iterator[Row]:
+    """Answers of the engine that was asked for, as they are finished, with their log-probabilities where wanted."""
+    if config.engine == "vllm":
+        from eval.decoding.vllm import answer_by_vllm
+
+        yield from answer_by_vllm(model, tokenizer, requests, config.decoding, stops, config.log_probabilities)
+        return
+    for row in answers(model, requests, config.decoding, stops, tokenizer.pad_token_id, config.batch_size):
+        if config.log_probabilities:
+            row.log_probabilities = log_probabilities(model, row)
+        yield row
 
 
 def generation_key(
     model: Any, tokenizer: Any, samples: Sequence[Sample], config: GenerationConfig, template: Template
 ) -> str:
-    """A hash of all that the answers depend on: weights, prompts, settings and stop tokens."""
+    """A hash of all that the answers depend on: weights, prompts, settings, decoding and stop tokens."""
     stops = stop_tokens(model, tokenizer, template)
     return key_of(weights_key(model), [list(sample) for sample in samples], config.model_dump(), stops)
 
@@ -60,7 +73,25 @@ def generation_key(
 def generation_policy(model: Any, config: GenerationConfig) -> str:
     """How the answers were made, in one line for the report."""
     stops = "stops at end of text or turn, prompt never cut"
-    return f"greedy, at most {config.max_new_tokens} new tokens, {stops}, {number_format(model)}"
+    engine = ", by vLLM" if config.engine == "vllm" else ""
+    how = decoding_policy(config.decoding)
+    return f"{how}, at most {config.max_new_tokens} new tokens, {stops}, {number_format(model)}{engine}"
+
+
+def decoding_policy(decoding: DecodingConfig) -> str:
+    """How the next token is chosen, in a few words."""
+    match decoding:
+        case SampleDecoding():
+            names = ("temperature", "top_k", "top_p", "min_p", "seed")
+            told = [f"{name} {value}" for name in names if (value := getattr(decoding, name)) is not None]
+            return f"sampled with {', '.join(told)}"
+        case BeamDecoding():
+            early = "first finished" if decoding.early_stopping else "best possible"
+            return f"beam search of {decoding.beams}, length penalty {decoding.length_penalty}, {early}"
+        case ContrastiveDecoding():
+            return f"contrastive search of {decoding.candidates} candidates, alpha {decoding.alpha}"
+        case _:
+            return "greedy"
 
 
 def stop_tokens(model: Any, tokenizer: Any, template: Template = "auto") -> list[int]:
@@ -73,83 +104,37 @@ def stop_tokens(model: Any, tokenizer: Any, template: Template = "auto") -> list
     return sorted(stop for stop in stops if stop is not None)
 
 
-def _prompt_ids(model: Any, tokenizer: Any, sample: Sample, config: GenerationConfig) -> list[int]:
+def request_of(model: Any, tokenizer: Any, sample: Sample, new_tokens: int, number: int = 0) -> Request:
+    """The sample's prompt as tokens; DataError where there is none, or no room for so many new tokens."""
     if not sample.prompt:
         raise DataError(f"row {sample.id}: has no prompt to answer; use prompt/completion or chat rows")
-    ids = tokenizer.encode(sample.prompt, add_special_tokens=False)
+    ids = sample.prompt_ids or tokenizer.encode(sample.prompt, add_special_tokens=False)
     limit = context_length(model, tokenizer)
-    if len(ids) + config.max_new_tokens > limit:
+    if len(ids) + new_tokens > limit:
         raise DataError(
-            f"row {sample.id}: a prompt of {len(ids)} tokens and {config.max_new_tokens} new ones exceed the model's "
+            f"row {sample.id}: a prompt of {len(ids)} tokens and {new_tokens} new ones exceed the model's "
             f"context of {limit}; shorten the rows (data.<name>.lead.max_tokens) or lower max_new_tokens"
         )
-    return ids
+    return Request(sample.id, ids, new_tokens, number)
 
 
-def _settings(tokenizer: Any, config: GenerationConfig, stops: list[int]) -> Any:
-    from transformers import GenerationConfig as Settings
-
-    return Settings(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=config.max_new_tokens,
-        eos_token_id=stops or None,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+def text_of(tokenizer: Any, row: Row, stops: frozenset[int]) -> tuple[str, str, int]:
+    """The answer's text, why it ended (`stop` or `length`), and its tokens without the stop token."""
+    ended = bool(row.tokens) and row.tokens[-1] in stops
+    answer = row.tokens[:-1] if ended else row.tokens
+    return tokenizer.decode(answer, skip_special_tokens=True), "stop" if ended else "length", len(answer)
 
 
-def _generated(model: Any, prompts: Sequence[list[int]], settings: Any) -> list[list[int]]:
-    """New token ids of each prompt; a batch for which memory runs out is halved until it fits."""
-    try:
-        return _generated_at_once(model, prompts, settings)
-    except RuntimeError as error:
-        if len(prompts) == 1 or not _is_out_of_memory(error):
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = (len(prompts) + 1) // 2
-    return _generated(model, prompts[:half], settings) + _generated(model, prompts[half:], settings)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-@torch.inference_mode()
-def _generated_at_once(model: Any, prompts: Sequence[list[int]], settings: Any) -> list[list[int]]:
-    length = max(map(len, prompts))
-    ids_BT = torch.full((len(prompts), length), settings.pad_token_id, dtype=torch.long)
-    mask_BT = torch.zeros((len(prompts), length), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, length - len(prompt) :] = torch.tensor(prompt)
-        mask_BT[row, length - len(prompt) :] = 1
-    with _only_these(model, settings):
-        output = model.generate(
-            ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), generation_config=settings
-        )
-    return output[:, length:].tolist()
-
-
-@contextlib.contextmanager
-def _only_these(model: Any, settings: Any) -> Iterator[None]:
-    """`generate` fills what `settings` leaves open from the model's own defaults (temperature, repetition penalty,
-    forced tokens ...); for the time of the call there are none."""
-    own = model.generation_config
-    model.generation_config = settings
-    try:
-        yield
-    finally:
-        model.generation_config = own
-
-
-def _row(tokenizer: Any, sample: Sample, ids: list[int], stops: list[int]) -> Prediction:
-    end = next((index for index, token in enumerate(ids) if token in stops), None)
-    answer = ids[:end]
-    return {
+def _prediction(tokenizer: Any, sample: Sample, row: Row, stops: frozenset[int]) -> Prediction:
+    output, reason, tokens = text_of(tokenizer, row, stops)
+    found: Prediction = {
         "id": sample.id,
         "prompt": sample.prompt,
-        "output": tokenizer.decode(answer, skip_special_tokens=True),
+        "output": output,
         "reference": sample.text,
-        "finish_reason": "length" if end is None else "stop",
-        "tokens": len(answer),
+        "finish_reason": reason,
+        "tokens": tokens,
     }
+    if row.log_probabilities is not None:
+        found |= {"token_ids": row.tokens, "log_probabilities": row.log_probabilities}
+    return found

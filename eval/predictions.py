@@ -1,20 +1,22 @@
 """The predictions of one model: a folder of JSONL files that hold all a comparison needs, without the model.
 
     <dataset>.perplexity.jsonl   {"id", "nll", "tokens", "words", "bytes"}
-    <dataset>.generation.jsonl   {"id", "prompt", "output", "reference", "finish_reason", "tokens"}
+    <dataset>.generation.jsonl   {"id", "prompt", "output", "reference", "finish_reason", "tokens"}; where asked for
+                                 also "token_ids" and "log_probabilities", with the stop token
     <dataset>.choice.jsonl       multiple choice and classification, see `eval.choice.score`; so bbq and groups, with
                                  what `eval.fairness` adds
     <dataset>.cloze.jsonl        see `eval.choice.cloze`
     <dataset>.pairs.jsonl        see `eval.fairness.likelihoods`
+    <dataset>.reasoning.jsonl    see `eval.reasoning.score`
     policies.json                data set → how it was measured: an entry for each measure, "template_sha256", "rouge",
                                  "bleu", "chrf" and the "keys" that say what the files were made from
 
-A file that is being made is called `<name>.partial` and grows batch by batch.
+A file that is being made is called `<name>.partial` and grows as predictions are finished.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,9 +26,9 @@ from data_prep.rows import write_whole
 
 Item = TypeVar("Item")
 Prediction = dict[str, Any]
-Measure = Literal["perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups"]
+Measure = Literal["perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups", "reasoning"]
 
-MEASURES: tuple[Measure, ...] = ("perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups")
+MEASURES: tuple[Measure, ...] = ("perplexity", "generation", "choice", "cloze", "pairs", "bbq", "groups", "reasoning")
 POLICIES = "policies.json"
 
 
@@ -138,6 +140,34 @@ def predict_resumably(
             file.flush()
             rows.extend(fresh)
     return rows
+
+
+def predict_as_finished(
+    path: Path,
+    key: str,
+    ids: Sequence[str],
+    work: Callable[[Set[str]], Iterable[Prediction]],
+    track: Track = silent,
+    title: str = "predicting",
+) -> list[Prediction]:
+    """Keep each row that `work` gives in `path` at once, so that a killed run goes on; returns them in `ids`' order.
+
+    `work` is given the ids that are still to be predicted, and gives their rows in any order. A torn line and a file
+    made from another key are made again. The caller writes the finished file and removes `path`.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last \n is torn
+    known = set(ids)
+    rows: dict[str, Prediction] = {}
+    if lines and _parsed(lines[0]) == {"key": key}:
+        rows = {row["id"]: row for line in lines[1:] if (row := _parsed(line)).get("id") in known}
+    left = known - rows.keys()
+    write_whole(path, b"".join(map(_line, [{"key": key}, *rows.values()])))
+    with path.open("ab") as file:
+        for row in track(work(left) if left else (), title, total=len(left)):
+            file.write(_line(row))
+            file.flush()
+            rows[row["id"]] = row
+    return [rows[each] for each in ids]
 
 
 def _finished_batches(path: Path, key: str, batches: Sequence[Sequence[str]]) -> tuple[list[Prediction], int]:

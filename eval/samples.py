@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from data_prep.errors import DataError
 from data_prep.rows import Row, shape_of
 from data_prep.tokens.config import Template
+from data_prep.tokens.masks import prompt_ids
 from data_prep.tokens.preference import side_row
-from data_prep.tokens.template import RowTemplateError, render, render_prompt, template_kind
+from data_prep.tokens.template import RowTemplateError, render, rendered_prompt, template_kind
 
 
 class Sample(NamedTuple):
@@ -17,6 +18,8 @@ class Sample(NamedTuple):
     id: str
     prompt: str | None
     text: str
+    prompt_ids: list[int] | None = None
+    """The prompt's tokens where somebody typed control tokens into a message: its text would be read as control."""
 
 
 def choose(rows: Sequence[Row], max_rows: int | None) -> list[Row]:
@@ -46,11 +49,12 @@ def template_sha256(tokenizer: Any, template: Template = "auto") -> str:
 
 
 def _with_prompt(tokenizer: Any, row: Row, template: Template) -> Sample:
-    prompt = render_prompt(tokenizer, row, template)
+    rendered = rendered_prompt(tokenizer, row, template)
+    prompt, ids = rendered.text, prompt_ids(tokenizer, rendered) if rendered.typed else None
     answer = _last_answer(row)
     if template_kind(tokenizer, template) == "chat" and answer != answer.strip():
         answer = _as_trained(tokenizer, row, template, prompt, answer)
-    return Sample(row["id"], prompt, answer)
+    return Sample(row["id"], prompt, answer, ids)
 
 
 def _last_answer(row: Row) -> str:

@@ -55,6 +55,7 @@ def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Ta
     ROUGE, BLEU and chrF without it. Fairness has comparisons of its own (`eval.fairness.tasks`)."""
     from eval.answer_tasks import answer_tasks
 
+<<<<<<< HEAD
     makers: dict[Measure, Callable[[list[Prediction]], list[Task]]] = {
         "perplexity": lambda rows: [_perplexity(dataset, rows)],
         "generation": lambda rows: answer_tasks(dataset, rows, metrics),
@@ -67,6 +68,17 @@ def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Ta
             rows = sorted_predictions(folder, dataset, measure)
             clusters = _prompts(rows)
             tasks += [task._replace(clusters=clusters) for task in make(rows)]
+=======
+        tasks += answer_tasks(dataset, sorted_predictions(folder, dataset, "generation"), metrics)
+    if predictions_path(folder, dataset, "choice").exists():
+        tasks.append(_choice(dataset, sorted_predictions(folder, dataset, "choice")))
+    if predictions_path(folder, dataset, "cloze").exists():
+        tasks.append(_cloze(dataset, sorted_predictions(folder, dataset, "cloze")))
+    if predictions_path(folder, dataset, "reasoning").exists():
+        from eval.reasoning.tasks import reasoning_task
+
+        tasks.append(reasoning_task(dataset, sorted_predictions(folder, dataset, "reasoning")))
+>>>>>>> s4-G
     return tasks
 
 

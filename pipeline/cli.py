@@ -27,6 +27,7 @@ GROUPS = (
     "adapter",
     "benchmark",
     "judge",
+    "decoding",
     "launch",
     "hydra/launcher",
 )

@@ -151,7 +151,11 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
     if config["perplexity"]:
         scored += (config["perplexity"]["max_rows"] or 128) * USUAL_ROW
     if config["task"]:
-        scored += (config["task"]["max_rows"] or 1000) * USUAL_ROW
+        rows, task = config["task"]["max_rows"] or 1000, config["task"]
+        scored += rows * USUAL_ROW
+        if task["kind"] == "reasoning":
+            thinking = (task["budget"] or {"most": 0})["most"]
+            generated += rows * task["samples"] * (thinking + task["max_new_tokens"])
     if config["generation"]:
         rows = config["generation"]["max_rows"] or 128
         scored += rows * USUAL_ROW

@@ -5,6 +5,7 @@ span also holds prompt characters, so it carries no loss and is counted; a token
 stands in.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,6 +51,11 @@ class Encoded:
 def encode(tokenizer: "PreTrainedTokenizerBase", rendered: Rendered, max_length: int) -> Encoded:
     """Token ids and labels of one rendered row, truncated at the right to `max_length` tokens."""
     return encode_batch(tokenizer, [rendered], max_length)[0]
+
+
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompt: Rendered) -> list[int]:
+    """The tokens of a prompt (`rendered_prompt`), the same as in training: typed control tokens are ordinary words."""
+    return encode(tokenizer, prompt, sys.maxsize).input_ids
 
 
 def encode_batch(tokenizer: "PreTrainedTokenizerBase", rendered: Sequence[Rendered], max_length: int) -> list[Encoded]:

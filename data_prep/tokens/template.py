@@ -53,18 +53,26 @@ def render(
 def render_prompt(
     tokenizer: "PreTrainedTokenizerBase", row: Row, template: Template = "auto", separator: str = "\n"
 ) -> str:
-    """The text to generate a row's last answer from: exactly what precedes that answer in `render`.
+    """The text of `rendered_prompt`."""
+    return rendered_prompt(tokenizer, row, template, separator).text
 
-    A conversation without an assistant turn is continued at its end. Tokenise it without adding special tokens.
+
+def rendered_prompt(
+    tokenizer: "PreTrainedTokenizerBase", row: Row, template: Template = "auto", separator: str = "\n"
+) -> Rendered:
+    """What a row's last answer is generated from: exactly what precedes that answer in `render`.
+
+    A conversation without an assistant turn is continued at its end. `data_prep.tokens.masks.prompt_ids`: its tokens.
     """
     if shape_of(row) == "text":
         raise DataError(f"row {row.get('id')}: a text row has no prompt; use prompt/completion or chat rows")
     if template_kind(tokenizer, template) == "plain":
-        return _plain_prompt(tokenizer, row, separator)[0]
+        return Rendered(_plain_prompt(tokenizer, row, separator)[0], [])
     row, messages, hidden = _hide_typed(tokenizer, row)
     turns = assistant_turns(messages)
     text = apply_template(tokenizer, row, messages[: turns[-1]] if turns else messages, prompt=True)
-    return control_tokens(tokenizer).shown(text)[0] if hidden else text
+    shown, typed = control_tokens(tokenizer).shown(text) if hidden else (text, [])
+    return Rendered(shown, [], typed)
 
 
 def template_kind(tokenizer: "PreTrainedTokenizerBase", template: Template) -> str:

@@ -7,6 +7,7 @@ from data_prep.commands.cli import UsageError, parse
 from data_prep.errors import DataError
 from data_prep.gate import build
 from eval.commands.config import EvalConfig
+from eval.commands.decoding import with_named_decoding
 
 USAGE = """\
 python -m eval model=FOLDER_OR_HUB_ID tasks=[piqa,boolq] [base=FOLDER_OR_HUB_ID]
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         words = [each for each in arguments if "=" not in each]
         if words:
             raise UsageError(f"{words[0]}: settings have the form key=value; `python -m eval` shows them")
-        config = build(EvalConfig, parse(list(arguments)), "", UsageError)
+        config = build(EvalConfig, with_named_decoding(parse(list(arguments))), "", UsageError)
         from eval.commands.measure import measure
 
         measure(config)

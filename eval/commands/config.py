@@ -31,7 +31,7 @@ class EvalConfig(StrictModel):
     perplexity: PerplexityConfig | None = PerplexityConfig()
     """Bits per byte and perplexities; null switches it off."""
     generation: GenerationConfig | None = GenerationConfig()
-    """Greedy answers; null switches it off."""
+    """Generated answers; `generation.decoding=top_p` takes a named decoding; null switches them off."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """`auto`: the tokenizer's chat template where it has one."""
     statistics: StatisticsConfig = StatisticsConfig()

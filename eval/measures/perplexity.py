@@ -119,8 +119,12 @@ def answer_windows(model: Any, tokenizer: Any, source: Sample) -> Tokenised:
     Prompt and answer are tokenised together, as the model meets them. Scored are the tokens from the first one that
     the prompt alone would not have: one that spans the border counts, white space that ends the prompt does not.
     """
-    prompt = tokenizer.encode(source.prompt or "", add_special_tokens=False)
-    tokens = tokenizer.encode((source.prompt or "") + source.text, add_special_tokens=False)
+    if source.prompt_ids is None:
+        prompt = tokenizer.encode(source.prompt or "", add_special_tokens=False)
+        tokens = tokenizer.encode((source.prompt or "") + source.text, add_special_tokens=False)
+    else:  # the template's own control tokens end such a prompt, so no token spans the border
+        prompt = source.prompt_ids
+        tokens = prompt + tokenizer.encode(source.text, add_special_tokens=False)
     shared = next((i for i, pair in enumerate(zip(prompt, tokens, strict=False)) if pair[0] != pair[1]), len(prompt))
     count = len(tokens) - shared
     if count <= 0:

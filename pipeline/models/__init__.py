@@ -1,7 +1,7 @@
 """One transformer, written from scratch, that becomes every architecture a course on language models teaches.
 
 Read in this order: config, positions, norms, feed_forward, masks, attend, attention, experts, block, model, heads,
-classify, decoding. Importing the package registers the Auto classes; a saved model carries its code.
+classify. Importing the package registers the Auto classes; a saved model carries its code.
 """
 
 from transformers import (

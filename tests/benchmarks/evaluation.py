@@ -4,13 +4,16 @@
 
 The file holds rows of text, or of prompt and completion. Perplexity: `eval.measures.perplexity.rolling` and
 `HFLM.loglikelihood_rolling` of the same texts, the harness as it comes (batch size 1) and at `--harness-batch-size`.
-Generation: `eval.generation.generate` and a loop of `model.generate` over the prompts in the order of the file, in
-batches of the same size, padded on the left, as the model's documentation shows it. A ratio is the median over rounds
-of theirs by ours: `ratio` of wall seconds, `processor_ratio` of processor seconds, which a busy machine disturbs less.
+Generation: `eval.generation.generate` and a loop of `model.generate` over the prompts in the order of the file,
+rendered by the chat template where there is one, in batches of the same size, padded on the left, as the model's
+documentation shows it; how much faster ours is depends on how the answers' lengths differ, so they are told. A ratio is
+the median over rounds of theirs by ours: `ratio` of wall seconds, `processor_ratio` of processor seconds, which a busy
+machine disturbs less.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -24,7 +27,7 @@ from eval.config import GenerationConfig
 from eval.generation import generate, stop_tokens
 from eval.loading import load_model
 from eval.measures.perplexity import rolling
-from eval.samples import Sample
+from eval.samples import Sample, samples_of
 
 
 def perplexity(
@@ -81,7 +84,9 @@ def generation(model: Any, tokenizer: Any, prompts: list[str], size: int, new: i
 
     found, (mine, other) = compared(ours, theirs, rounds)
     del found["seconds"]
-    return {**found, "equal_answers": sum(a == b for a, b in zip(mine, other, strict=True)) / len(mine)}
+    lengths = sorted(len(ids) for ids in tokenizer(mine, add_special_tokens=False)["input_ids"])
+    told = {"median_tokens": lengths[len(lengths) // 2], "longest_tokens": lengths[-1], "load": os.getloadavg()[0]}
+    return {**found, **told, "equal_answers": sum(a == b for a, b in zip(mine, other, strict=True)) / len(mine)}
 
 
 def compared(
@@ -129,6 +134,9 @@ def main() -> None:
         sizes = asked.batch_size, asked.harness_batch_size
         print(json.dumps({"perplexity": perplexity(model, tokenizer, prompts, *sizes, asked.rounds)}), flush=True)
     if asked.only != "perplexity":
+        if "prompt" in rows[0]:
+            named = [{"id": str(number), **row} for number, row in enumerate(rows)]
+            prompts = [sample.prompt for sample in samples_of(tokenizer, named)]
         print(json.dumps({"generation": generation(
             model, tokenizer, prompts, asked.batch_size, asked.new_tokens, asked.rounds
         )}))  # fmt: skip

@@ -127,10 +127,12 @@ SOURCES = {
                 f"eval/{name}.py"
                 for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks", "adapters")
             ),
+            "eval/decoding/*.py",
             "eval/measures/*.py",
             "eval/choice/*.py",
             "eval/fairness/*.py",
             "data_prep/tokens/template.py",
+            "data_prep/tokens/typed.py",
         ],
     ),
     "evaluate.general": (GENERAL_VERSION, ["pipeline/stages/evaluate/general.py"]),

@@ -70,7 +70,10 @@ def test_numbers_are_read_from_answers_and_compared_exactly(tmp_path: Path) -> N
     entry = compare(base, tuned, FAST, metrics)["number/x"]["accuracy"]
     assert (entry["won"], entry["lost"], entry["verdict"]) == (20, 0, "better")
     assert entry["p"] == pytest.approx(binomtest(0, 20).pvalue)
-    with pytest.raises(DataError, match=r"x: the reference of row r000 states no number; drop the row, or remove"):
+    some = answers(tmp_path / "some", ["7", "9", "Ann", "2"], ["7 cats", "Ann", "Ann", "3"])
+    found = {"accuracy": 0.5, "without_number": 0.0, "left_out": 0.5}
+    assert summarise(some, metrics)["number/x"] == found
+    with pytest.raises(DataError, match=r"x: the reference of row r000 states no number, nor does any other; remove"):
         summarise(answers(tmp_path / "none", ["7"], ["seven"]), metrics)
 
 

@@ -2,16 +2,22 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from data_prep.commands.cli import UsageError
 from data_prep.errors import DataError
-from eval import generation
+from eval.commands.decoding import with_named_decoding
 from eval.config import GenerationConfig
-from eval.generation import generate, generation_policy, stop_tokens
+from eval.decoding import engine
+from eval.decoding.choose import Request, Row
+from eval.decoding.config import ContrastiveDecoding, SampleDecoding
+from eval.decoding.slots import Slots
+from eval.generation import generate, generation_key, generation_policy, stop_tokens
 from eval.samples import Sample
 
 CONFIG = GenerationConfig(max_new_tokens=6, batch_size=3)
@@ -77,56 +83,63 @@ def test_the_models_own_defaults_have_no_say_and_nothing_warns(
 
 
 @pytest.mark.parametrize(
-    "keep", ["torn line", "half a batch", "one batch", "only the key", "another key", "a long tail"]
+    ("keep", "left"),
+    [("torn line", 5), ("some rows", 3), ("only the key", 8), ("another key", 8), ("a long tail", 5), ("all", 0)],
 )
 def test_a_killed_run_goes_on_and_ends_the_same(
-    model: Any, tokenizer: Any, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+    model: Any, tokenizer: Any, tmp_path: Path, keep: str, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "whole"
     rows = run(model, tokenizer, whole)
     lines = whole.read_bytes().splitlines(keepends=True)
     kept = {
         "torn line": b"".join(lines[:5])[:-9],
-        "half a batch": b"".join(lines[:6]),
-        "one batch": b"".join(lines[:4]),
+        "some rows": b"".join(lines[:6]),
         "only the key": lines[0],
         "a long tail": b"".join(lines[:4]) + b"x" * 100_000,
         "another key": b'{"key": "other"}\n' + b"".join(lines[1:]),
+        "all": b"".join(lines),
     }[keep]
     killed = tmp_path / "killed"
     killed.write_bytes(kept)
-    batches = []
-    original = generation._generated
-    monkeypatch.setattr(generation, "_generated", lambda *given: batches.append(1) or original(*given))
+    asked: list[str] = []
+    original = engine.answer_in_slots
+
+    def counted(model: Any, requests: list[Request], *given: Any) -> Iterator[Row]:
+        asked.extend(request.id for request in requests)
+        return original(model, requests, *given)
+
+    monkeypatch.setattr(engine, "answer_in_slots", counted)
     assert run(model, tokenizer, killed) == rows
-    assert killed.read_bytes() == whole.read_bytes()
-    assert len(batches) == {"torn line": 2, "half a batch": 2, "one batch": 2, "a long tail": 2}.get(keep, 3)
+    assert sorted(killed.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
+    assert len(asked) == left
 
 
 def test_memory_that_runs_out_halves_the_batch(
     model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(model, tokenizer, tmp_path / "a")
-    sizes, original = [], generation._generated_at_once
+    sizes: list[int] = []
+    original = Slots.step
 
-    def small(model: Any, prompts: list[list[int]], settings: Any) -> list[list[int]]:
-        sizes.append(len(prompts))
-        if len(prompts) > 1:
+    def small(slots: Slots) -> list[Row]:
+        sizes.append(len(slots.rows))
+        if len(slots.rows) > 1:
             raise torch.OutOfMemoryError("no memory")
-        return original(model, prompts, settings)
+        return original(slots)
 
-    monkeypatch.setattr(generation, "_generated_at_once", small)
+    monkeypatch.setattr(Slots, "step", small)
     assert run(model, tokenizer, tmp_path / "b") == expected
-    assert sizes[:4] == [3, 2, 1, 1]
+    assert sizes[:3] == [3, 2, 1] and set(sizes[3:]) == {1}
 
 
 def test_other_errors_are_not_taken_for_missing_memory(
     model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> list[list[int]]:
+    def broken(*_: Any) -> list[Row]:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(generation, "_generated_at_once", broken)
+    monkeypatch.setattr(Slots, "step", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         run(model, tokenizer, tmp_path / "a")
 
@@ -149,3 +162,45 @@ def test_stop_tokens_and_policy(model: Any, tokenizer: Any) -> None:
     assert stop_tokens(model, tokenizer, "plain") == [end_of_text]
     expected = "greedy, at most 6 new tokens, stops at end of text or turn, prompt never cut, float32"
     assert generation_policy(model, CONFIG) == expected
+
+
+def test_log_probabilities_and_tokens_are_kept_where_asked_for(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    asked = CONFIG.model_copy(update={"log_probabilities": True})
+    plain = run(model, tokenizer, tmp_path / "a")
+    for row, other in zip(generate(model, tokenizer, SAMPLES, asked, "plain", tmp_path / "b"), plain, strict=True):
+        assert {**other, "token_ids": row["token_ids"], "log_probabilities": row["log_probabilities"]} == row
+        prompt = tokenizer.encode(row["prompt"], add_special_tokens=False)
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + row["token_ids"]])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(-1)[range(len(row["token_ids"])), row["token_ids"]]
+        assert row["log_probabilities"] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert len(row["token_ids"]) == row["tokens"] + (row["finish_reason"] == "stop")
+    assert "log_probabilities" not in plain[0]
+
+
+def test_an_empty_answer_is_an_answer(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    first = greedy(model, tokenizer, SAMPLES[0].prompt or "", 1, [])[0][0]
+    model.generation_config.eos_token_id = [0, first]
+    try:
+        row = run(model, tokenizer, tmp_path / "a")[0]
+    finally:
+        model.generation_config.eos_token_id = 0
+    assert (row["output"], row["finish_reason"], row["tokens"]) == ("", "stop", 0)
+
+
+def test_decoding_belongs_to_the_key(model: Any, tokenizer: Any) -> None:
+    def key(**changes: Any) -> str:
+        return generation_key(model, tokenizer, SAMPLES, CONFIG.model_copy(update=changes), "plain")
+
+    sampled = [SampleDecoding(), SampleDecoding(seed=1), SampleDecoding(top_p=0.9), ContrastiveDecoding()]
+    keys = [key(), key(log_probabilities=True), key(engine="vllm"), *(key(decoding=each) for each in sampled)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_named_decoding_on_the_command_line() -> None:
+    found = with_named_decoding({"model": "m", "generation": {"decoding": "min_p", "batch_size": 2}})
+    assert found["generation"] == {"decoding": {"kind": "sample", "min_p": 0.1}, "batch_size": 2}
+    own = {"generation": {"decoding": {"kind": "greedy"}}}
+    assert with_named_decoding(own) == own and with_named_decoding({"generation": None}) == {"generation": None}
+    with pytest.raises(UsageError, match="generation.decoding: topp: unknown; did you mean top_p"):
+        with_named_decoding({"generation": {"decoding": "topp"}})

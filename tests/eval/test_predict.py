@@ -64,7 +64,7 @@ def test_finished_predictions_are_read_and_other_models_are_not_served_them(
         (tmp_path / "out/tiny.perplexity.jsonl").read_bytes(),
     )
     with monkeypatch.context() as patch:
-        for module, name in ((likelihood, "score_batch"), (generation, "_generated")):
+        for module, name in ((likelihood, "score_batch"), (generation, "answers")):
             patch.setattr(module, name, lambda *_: pytest.fail("computed again"))
         assert "generation_tokens_per_second" not in go(model)
     go(other_model)

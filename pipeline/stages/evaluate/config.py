@@ -11,7 +11,11 @@ from eval.judge.config import JudgeConfig
 from pipeline.contract import Flow, StageConfig
 
 PREDICT_VERSION = 3
+<<<<<<< HEAD
 COMPARE_VERSION = 4
+=======
+COMPARE_VERSION = 3
+>>>>>>> s4-G
 OVERLAP_VERSION = 1
 JUDGE_VERSION = 1
 GENERAL_VERSION = 1
@@ -31,7 +35,7 @@ class PredictConfig(StrictModel):
     perplexity: PerplexityConfig | None
     """Scoring of the held-out answers; null: not measured."""
     generation: GenerationConfig | None
-    """Greedy answers to the held-out prompts; null: not measured."""
+    """Answers to the held-out prompts; null: not measured."""
     task: TaskConfig | None
     """What the data set is measured by instead; null: by perplexity and generation."""
     dtype: str
@@ -87,7 +91,7 @@ class EvaluateConfig(StageConfig):
     perplexity: PerplexityConfig | None = PerplexityConfig()
     """Bits per byte and perplexities of the held-out answers; `null` switches it off."""
     generation: GenerationConfig | None = GenerationConfig()
-    """ROUGE, BLEU and chrF of greedy answers; `null` switches it off."""
+    """ROUGE, BLEU and chrF of generated answers; `null` switches it off."""
     tasks: dict[str, TaskConfig] = {}
     """Data sets that are measured in their own way, by name: multiple choice, cloze, classification, fairness; the
     others are measured by perplexity and generation. `+benchmark=NAME` adds a data set with its task."""

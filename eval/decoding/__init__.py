@@ -1,0 +1,1 @@
+"""Prompts into answers: config, requests, choose, caches, slots, batches, engine (read in this order)."""
