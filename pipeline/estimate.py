@@ -107,7 +107,7 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     share = max(1, batch // launch.processes)
     micro = min(recipe.micro_batch_size or share, share) * sides
     full = leaves_model(recipe.adapter)
-    memory = PROCESS_BYTES + training_memory(recipe, facts, micro, row, launch.kind, launch.processes).total
+    memory = PROCESS_BYTES + training_memory(recipe, facts, micro, row, launch.kind, launch.shards).total
     operations = (6 if full else 4) * facts.parameters * steps * batch * row * sides
     return Cost(
         memory,

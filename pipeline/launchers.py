@@ -36,7 +36,10 @@ def at_a_time(asked: int | None, jobs: Sequence[Job]) -> int:
 def basic(_: Any, jobs: Sequence[Job], __: Path) -> Iterator[Outcome]:
     """One after the other, here."""
     for job in jobs:
-        yield Outcome(**run_job(asdict(job)))
+        outcome = Outcome(**run_job(asdict(job)))
+        yield outcome
+        if outcome.status == "stopped":
+            return
 
 
 def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.artifacts import file_sha256, read_json, write_json
+from pipeline.training.supervision import rank_0_says
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,13 +76,7 @@ class CheckpointByTime(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """All ranks save at the same step, or they would wait for each other for ever."""
-        due = time.monotonic() - self._last >= self._seconds
-        if self._accelerator.num_processes > 1:
-            import torch
-            from accelerate.utils import broadcast
-
-            due = bool(broadcast(torch.tensor(float(due), device=self._accelerator.device)))
-        if due:
+        if rank_0_says(self._accelerator, time.monotonic() - self._last >= self._seconds):
             control.should_save = True
             self._last = time.monotonic()
 

@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
+
 from data_prep.errors import DataError
 from data_prep.progress import Track
+from pipeline.pruning import rule_of_this_process
 from pipeline.training.arguments import world_size
 from pipeline.training.config import TrainConfig, largest_divisor, sequences_of, split_batch
 
@@ -127,6 +130,8 @@ def _watching(
 ) -> list["TrainerCallback"]:
     """What happens between steps, in its order: measure, decide on the end, ask for a checkpoint, mark it."""
     from pipeline.training.checkpoints import CheckpointByTime, MarkCheckpoints
+    from pipeline.training.pruning import PruneByMedian
+    from pipeline.training.supervision import Supervised
 
     watching: list[Any] = []
     if rows.validation is not None and recipe.validate_every is not None:
@@ -134,7 +139,11 @@ def _watching(
         watching.append(measured(trainer, rows.validation, every, checkpoints, patience=patience))
     if recipe.checkpoint_minutes is not None:
         watching.append(CheckpointByTime(trainer.accelerator, recipe.checkpoint_minutes))
-    return [*watching, MarkCheckpoints(trainer.accelerator)]
+    if (rule := rule_of_this_process()) is not None and rows.validation is not None and recipe.validate_every:
+        stage = yaml.safe_load((checkpoints.parent / "stage.yaml").read_text(encoding="utf-8"))["name"]
+        watching.append(PruneByMedian(trainer.accelerator, rule, stage, recipe.validate_every, checkpoints))
+    supervised = Supervised(trainer.accelerator, checkpoints.parent / "logs")
+    return [*watching, MarkCheckpoints(trainer.accelerator), supervised]
 
 
 def _timed(work: Callable[[], object]) -> float:

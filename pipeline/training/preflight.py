@@ -232,4 +232,7 @@ def _facts(trainer: Any) -> ModelFacts | None:
 
 
 def _launch(trainer: Any) -> tuple[str, int]:
-    return ("fsdp2" if trainer.is_fsdp_enabled else "single"), trainer.accelerator.num_processes
+    accelerator = trainer.accelerator
+    hybrid = getattr(accelerator, "parallelism_config", None)
+    shards = hybrid.dp_shard_size if hybrid is not None and hybrid.dp_replicate_size > 1 else accelerator.num_processes
+    return ("fsdp2" if trainer.is_fsdp_enabled else "single"), shards
