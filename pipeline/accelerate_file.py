@@ -59,10 +59,7 @@ def _hybrid(launch: LaunchConfig) -> dict[str, Any]:
     Tensor and context parallelism, where several ranks share a batch, are not offered (docs/scale.md).
     """
     sizes = {"dp_replicate_size": launch.replicas, "dp_shard_size": launch.shards, "tp_size": 1, "cp_size": 1}
-    return {
-        "use_parallelism_config": True,
-        "parallelism_config": {f"parallelism_config_{name}": size for name, size in sizes.items()},
-    }
+    return {"parallelism_config": {f"parallelism_config_{name}": size for name, size in sizes.items()}}
 
 
 def config_file(launch: LaunchConfig, folder: Path) -> Path:
