@@ -163,8 +163,8 @@ def _jobs_until_parent_ends() -> Iterator[Path]:
         yield Path(jobs.get())
 
 
-def _end_with(launcher: int, parent: int | None) -> None:
-    """End this rank when torchrun or the run that started it is gone: killed with -9, both leave ranks behind."""
+def end_with(launcher: int, parent: int | None) -> None:
+    """End this process when its launcher or the run that started it is gone: killed with -9, both leave it behind."""
 
     def watch() -> None:
         while os.getppid() == launcher and (parent is None or _lives(parent)):
@@ -188,7 +188,7 @@ def main() -> None:
         for folder in _jobs_until_parent_ends():
             run_node(folder, rank=0)
     parent = os.environ.get(PARENT)
-    _end_with(os.getppid(), int(parent) if parent else None)
+    end_with(os.getppid(), int(parent) if parent else None)
     if not run_node(Path(sys.argv[1]), rank=int(os.environ.get("RANK", "0"))):
         raise SystemExit(1)
 

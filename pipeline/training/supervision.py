@@ -28,6 +28,7 @@ class Supervised(TrainerCallback):
         self._accelerator, self._stop_file = accelerator, logs / STOP
         self._stopping = False
         self._own = self._since = 0.0
+        self._handles: list[Any] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -35,10 +36,9 @@ class Supervised(TrainerCallback):
         """Watch the forward passes."""
         heartbeat.moved("between steps", state.global_step)
         self._state, model = state, more["model"]
-        self._handles = [
-            model.register_forward_pre_hook(self._forward_begins),
-            model.register_forward_hook(self._forward_ends),
-        ]
+        if not args.torch_compile:  # a compiled graph would break at a clock
+            self._handles.append(model.register_forward_pre_hook(self._forward_begins))
+            self._handles.append(model.register_forward_hook(self._forward_ends))
         self._since = time.perf_counter()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
