@@ -38,7 +38,8 @@ def accelerate_settings(launch: LaunchConfig) -> dict[str, Any]:
         "debug": False,
     }
     if launch.kind == "fsdp2":
-        return settings | {"distributed_type": "FSDP", "fsdp_config": dict(FSDP2)}
+        sharded = settings | {"distributed_type": "FSDP", "fsdp_config": dict(FSDP2)}
+        return sharded | _hybrid(launch) if launch.replicas > 1 else sharded
     if launch.kind in ("deepspeed_zero2", "deepspeed_zero3"):
         stage = int(launch.kind[-1])
         zero = {
@@ -50,6 +51,15 @@ def accelerate_settings(launch: LaunchConfig) -> dict[str, Any]:
         }
         return settings | {"distributed_type": "DEEPSPEED", "deepspeed_config": zero}
     return settings
+
+
+def _hybrid(launch: LaunchConfig) -> dict[str, Any]:
+    """HSDP: Accelerate's `ParallelismConfig` of replicas of shards. Every rank still has a batch of its own.
+
+    Tensor and context parallelism, where several ranks share a batch, are not offered (docs/scale.md).
+    """
+    sizes = {"dp_replicate_size": launch.replicas, "dp_shard_size": launch.shards, "tp_size": 1, "cp_size": 1}
+    return {"parallelism_config": {f"parallelism_config_{name}": size for name, size in sizes.items()}}
 
 
 def config_file(launch: LaunchConfig, folder: Path) -> Path:

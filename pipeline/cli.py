@@ -30,6 +30,7 @@ GROUPS = (
     "decoding",
     "launch",
     "hydra/launcher",
+    "hydra/sweeper",
 )
 """The groups of conf/ that a user chooses from."""
 
@@ -263,6 +264,15 @@ def _refuse_launchers(arguments: Sequence[str]) -> None:
 def _run(overrides: Sequence[str]) -> int:
     """One run or plan: compose, gate, execute."""
     from pipeline.config import RunConfig, validate
+    from pipeline.errors import Preempted
     from pipeline.run import run
 
-    return run(validate(RunConfig, compose(overrides)), list(overrides))
+    config = validate(RunConfig, compose(overrides))
+    try:
+        return run(config, list(overrides))
+    except Preempted:
+        from pipeline.slurm import requeue_own_allocation
+
+        if told := requeue_own_allocation():
+            print(told, file=sys.stderr)
+        raise

@@ -39,6 +39,11 @@ class LaunchConfig(NodesConfig):
     """With `kind: accelerate`: a file that `accelerate config` wrote; `processes` is its num_processes."""
 
     @property
+    def shards(self) -> int:
+        """Ranks that share one copy of the model, where it is sharded."""
+        return self.processes // self.replicas
+
+    @property
     def on_gpus(self) -> bool:
         """Whether Accelerate starts the processes."""
         return self.kind not in ("single", "cpu_ranks")
@@ -69,6 +74,10 @@ class LaunchConfig(NodesConfig):
             raise ValueError("launch=accelerate goes together with launch.accelerate_config=PATH")
         if self.processes % self.nodes:
             raise ValueError(f"{self.processes} processes cannot be shared by {self.nodes} nodes; make it a multiple")
+        if self.replicas > 1 and self.kind != "fsdp2":
+            raise ValueError(f"replicas {self.replicas} is for launch=fsdp2, not {self.kind}")
+        if self.processes % self.replicas:
+            raise ValueError(f"{self.processes} processes cannot hold {self.replicas} replicas; make it a multiple")
         if self.nodes > 1 and self.kind == "single":
             raise ValueError(f"launch=single runs 1 process, not on {self.nodes} nodes; choose cpu_ranks or ddp")
         if self.node_rank is not None and self.node_rank >= self.nodes:

@@ -56,6 +56,8 @@ class Display:
 
     def event(self, event: dict[str, Any]) -> None:
         """A worker told how far it is."""
+        if event["event"] in ("warning", "log"):
+            self.say(f"{'!' if event['event'] == 'warning' else ' '} {self._node}: {event['message']}")
         if event["event"] != "progress":
             return
         title = f"{self._node} · {event['title']}"

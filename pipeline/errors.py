@@ -30,3 +30,15 @@ class StageFailed(ProvetuneError):
 
 class LockHeld(StageFailed):
     """Another run is writing the same artifact and did not finish within the time to wait."""
+
+
+class Preempted(ProvetuneError):
+    """A signal asked the run to stop; its work is kept, and the same command continues (exit code 75, EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class Pruned(ProvetuneError):
+    """A trial of a search ended early, because others are better; no failure (a worker ends with code 76)."""
+
+    exit_code = 76

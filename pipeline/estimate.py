@@ -121,7 +121,7 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     micro = min(recipe.micro_batch_size or share, share)
     at_once = Batch(micro * sides, row, accumulated=micro < share, on_gpu=_on_gpu(launch.kind))
     full = leaves_model(recipe.adapter)
-    memory = PROCESS_BYTES + training_memory(recipe, facts, at_once, launch.kind, launch.processes).total
+    memory = PROCESS_BYTES + training_memory(recipe, facts, at_once, launch.kind, launch.shards).total
     operations = (6 if full else 4) * facts.parameters * steps * batch * row * sides
     return Cost(
         memory,

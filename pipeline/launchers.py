@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.gpu_slots import groups
 from pipeline.launchers_config import Joblib, Local, Ray
 from pipeline.sweep_jobs import Job, Outcome, lost, outcome_of, run_job
+from pipeline.worker import end_with
 
 
 def need(package: str, extra: str, launcher: str) -> None:
@@ -36,7 +38,10 @@ def at_a_time(asked: int | None, jobs: Sequence[Job]) -> int:
 def basic(_: Any, jobs: Sequence[Job], __: Path) -> Iterator[Outcome]:
     """One after the other, here."""
     for job in jobs:
-        yield Outcome(**run_job(asdict(job)))
+        outcome = Outcome(**run_job(asdict(job)))
+        yield outcome
+        if outcome.status == "stopped":
+            return
 
 
 def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
@@ -53,12 +58,23 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
         how: dict[str, Any] = {"return_as": "generator_unordered", "pre_dispatch": at_once, "batch_size": 1}
         parallel: Any = Parallel(n_jobs=several, backend="loky", **how)
         try:
-            for ended in parallel(delayed(run_job)(asdict(job)) for job in list(waiting.values())):
+            for ended in parallel(delayed(_in_loky)(asdict(job)) for job in list(waiting.values())):
                 waiting.pop(ended["number"])
                 yield Outcome(**ended)
         except TerminatedWorkerError:
             yield from _after_a_death(waiting, alone=at_once == 1)
             at_once = 1
+
+
+def _in_loky(job: dict[str, Any]) -> dict[str, Any]:
+    _end_with_the_sweep()
+    return run_job(job)
+
+
+@cache
+def _end_with_the_sweep() -> None:
+    """Once per worker: loky's would finish its job and idle for minutes after its sweep was killed."""
+    end_with(os.getppid(), None)
 
 
 def _after_a_death(waiting: dict[int, Job], alone: bool) -> Iterator[Outcome]:

@@ -1,27 +1,26 @@
 """A run on several machines: node 0 runs the plan, the others wait, and training nodes run on the ranks of all."""
 
 import contextlib
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.accelerate_file import config_file, write_config_file
+from pipeline.artifacts import read_json
 from pipeline.config import LaunchConfig
 from pipeline.console import Display
-from pipeline.errors import ProvetuneError
-from pipeline.launch import (
-    Finished,
-    OnEvent,
-    Workers,
-    deaf_to_interrupts,
-    end_of_ranks,
-    follow,
-    worker_environment,
-)
+from pipeline.errors import Preempted, ProvetuneError, StageFailed
+from pipeline.launch import Workers, worker_environment
 from pipeline.nodes import Nodes, watching
 from pipeline.plan import Plan, Step
+from pipeline.preemption import HEEDED, deaf
 from pipeline.progress import EVENTS, EventReader
+from pipeline.supervise import Finished, OnEvent, end_family, end_of_ranks, follow
 
 
 def node_command(launch: LaunchConfig, rank: int, meeting: dict[str, Any], folder: Path) -> list[str]:
@@ -53,7 +52,7 @@ class NodeWorkers(Workers):
             (folder / "logs").mkdir(exist_ok=True)
             write_config_file(self._launch, folder)
         meeting = self._nodes.meeting_point()
-        self._nodes.tell(f"start-{self.step}", folder=str(folder.absolute()), **meeting)
+        self._nodes.tell(f"start-{self.step}", folder=str(folder.absolute()), events=events.offset, **meeting)
         return run_share(self._launch, self._nodes, meeting, folder, events, on_event)
 
 
@@ -65,26 +64,29 @@ def run_share(
     log_file = log_file if nodes.rank == 0 else log_file.with_name(f"launcher-node{nodes.rank}.log")
     log_file.parent.mkdir(exist_ok=True)
     with log_file.open("wb") as log:
-        with deaf_to_interrupts():
+        with deaf(signal.SIGINT, *HEEDED):
             child = subprocess.Popen(
                 node_command(launch, nodes.rank, meeting, folder.absolute()),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=worker_environment(launch.processes // launch.nodes),
+                env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout),
                 text=True,
             )
         try:
             with watching(nodes, child.kill):
-                finished = follow(child, folder, events, launch.processes, on_event, end_of_ranks)
+                finished = follow(
+                    child, folder, events, launch.processes, on_event, end_of_ranks, launch.hang_timeout, patient=True
+                )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=30)
             return finished
+        except Preempted:
+            raise
         except ProvetuneError as error:
             raise nodes.blame(error) from None
         finally:
-            child.kill()  # its ranks end with it
-            child.wait()
+            end_family(child)
 
 
 def follow_node_0(plan: Plan, nodes: Nodes, display: Display) -> None:
@@ -96,8 +98,47 @@ def follow_node_0(plan: Plan, nodes: Nodes, display: Display) -> None:
             nodes.wait_for(f"passed-{number}")
 
 
+def await_visible(step: Step, folder: Path, nodes: Nodes) -> None:
+    """Until this machine sees what node 0 has written: a shared file system may show it later than the order to start.
+
+    Raises StageFailed with the file that did not appear within `launch.node_wait`.
+    """
+    deadline = time.monotonic() + nodes.launch.node_wait
+    while (absent := _not_yet_visible(step, folder)) is not None:
+        nodes.check()
+        if time.monotonic() >= deadline:
+            raise StageFailed(
+                f"{absent}: written by node 0, but not to be seen on this node ({nodes.host}) within "
+                f"{nodes.launch.node_wait:g} s (launch.node_wait); is outputs on a file system that all nodes share?"
+            )
+        time.sleep(0.1)
+
+
+def _not_yet_visible(step: Step, folder: Path) -> Path | None:
+    """The first file that is missing: the stage's own order, or a file of an input."""
+    try:
+        stage = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return folder / "stage.yaml"
+    if not stage or stage["fingerprint"] != step.node.fingerprint:
+        return folder / "stage.yaml"
+    for output in step.node.inputs.values():
+        made = folder.parents[1] / output.node.kind / output.node.fingerprint
+        try:
+            sealed = read_json(made / "done.json")["files"]
+        except (OSError, ValueError):
+            return made / "done.json"
+        for name in sealed:
+            if not (made / name).exists():
+                return made / name
+    return None
+
+
 def _take_part(step: Step, order: dict[str, Any], launch: LaunchConfig, nodes: Nodes, display: Display) -> None:
     folder = Path(order["folder"])
     display.start(step.node.name)
-    run_share(launch, nodes, order, folder, EventReader(folder / "logs" / EVENTS), display.event)
+    await_visible(step, folder, nodes)
+    # Node 0 says where the events of this try begin: a size read here may be an old one.
+    events = EventReader(folder / "logs" / EVENTS, order["events"])
+    run_share(launch, nodes, order, folder, events, display.event)
     display.finish(step.node.name, "ran", f"this node's share ({nodes.host})")

@@ -27,7 +27,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.artifacts import read_json, write_json
 from pipeline.config import LaunchConfig
-from pipeline.errors import ConfigError, ProvetuneError, StageFailed
+from pipeline.errors import ConfigError, Preempted, ProvetuneError, StageFailed
 from pipeline.provenance import environment
 
 BEAT_SECONDS = 1.0
@@ -77,7 +77,7 @@ class Nodes:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if error is not None:
-            self.fail(str(error) or type(error).__name__)
+            self.fail(str(error) or type(error).__name__, isinstance(error, Preempted))
         self._stop.set()
 
     def _beat(self) -> None:
@@ -158,7 +158,8 @@ class Nodes:
                 continue
             failed = _read(self.session / f"failed-{rank}.json")
             if failed is not None:
-                raise StageFailed(f"node {rank} ({failed['host']}) stopped: {failed['message']}")
+                kind = Preempted if failed["preempted"] else StageFailed
+                raise kind(f"node {rank} ({failed['host']}) stopped: {failed['message']}")
             hello = _read(self._folder / f"hello-{rank}.json")
             now, count = time.monotonic(), hello["count"] if hello else -1
             if hello:
@@ -178,7 +179,7 @@ class Nodes:
         while time.monotonic() < deadline:
             try:
                 self.check()
-            except StageFailed as root:
+            except ProvetuneError as root:
                 return root
             if self._all_beat_twice():
                 break
@@ -208,11 +209,14 @@ class Nodes:
             self.check()
             time.sleep(POLL_SECONDS)
 
-    def fail(self, message: str) -> None:
+    def fail(self, message: str, preempted: bool = False) -> None:
         """Tell the others why this node stops."""
         if self.session is not None:
             with contextlib.suppress(OSError):
-                write_json(self.session / f"failed-{self.rank}.json", {"host": self.host, "message": message})
+                write_json(
+                    self.session / f"failed-{self.rank}.json",
+                    {"host": self.host, "message": message, "preempted": preempted},
+                )
 
     def meeting_point(self) -> dict[str, Any]:
         """Where the ranks of all nodes find each other: this node's name and a free port."""
@@ -238,7 +242,7 @@ def watching(nodes: Nodes, kill: Any) -> Iterator[None]:
         while not over.wait(2 * POLL_SECONDS):
             try:
                 nodes.check()
-            except StageFailed:
+            except ProvetuneError:
                 kill()
                 return
 

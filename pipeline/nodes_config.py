@@ -18,5 +18,10 @@ class NodesConfig(StrictModel):
     """Seconds to wait until every node has come."""
     node_timeout: float = Field(default=60.0, gt=1)
     """Seconds without a sign of life after which a node counts as dead and the others stop."""
+    replicas: int = Field(default=1, ge=1)
+    """With `fsdp2`: so many whole models, each in shards over `processes / replicas` ranks (HSDP). One per node keeps
+    the traffic of the shards inside the nodes."""
+    hang_timeout: float = Field(default=1800.0, gt=1)
+    """Seconds without a sign of life of a rank, or without progress of any rank, after which a training is stopped."""
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
     """Price of an hour of one GPU, or of one training process where there is none; for estimates."""

@@ -54,16 +54,18 @@ class EventWriter:
 class EventReader:
     """The parent's side: new events since the last look."""
 
-    def __init__(self, file: Path):
-        self._path, self._offset = file, file.stat().st_size if file.exists() else 0
+    def __init__(self, file: Path, offset: int | None = None):
+        """`offset`: where new events begin; without it, at the file's end."""
+        end = file.stat().st_size if file.exists() else 0
+        self._path, self.offset = file, end if offset is None else offset
 
     def read(self) -> list[dict[str, Any]]:
         """Whole lines that were added; a line still being written waits for the next look."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
-            file.seek(self._offset)
+            file.seek(self.offset)
             added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
-        self._offset += len(whole)
+        self.offset += len(whole)
         return [json.loads(line) for line in whole.splitlines()]

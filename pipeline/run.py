@@ -20,6 +20,7 @@ from pipeline.manifest import begun, completed
 from pipeline.node_runner import follow_node_0
 from pipeline.nodes import Nodes, identity
 from pipeline.plan import Plan, make_plan
+from pipeline.preemption import heed_signals
 from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
 from pipeline.secrets import refuse_secrets
@@ -34,9 +35,10 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         console.print(plan_table(plan))
         console.print("\n".join(cost_lines([plan])), markup=False, soft_wrap=True)
         return 0
-    if config.launch.nodes > 1:
-        return _run_on_nodes(plan, overrides, console)
-    return _run_here(plan, overrides, console)
+    with heed_signals():
+        if config.launch.nodes > 1:
+            return _run_on_nodes(plan, overrides, console)
+        return _run_here(plan, overrides, console)
 
 
 def _run_on_nodes(plan: Plan, overrides: Sequence[str], console: Console) -> int:

@@ -5,7 +5,9 @@ cancelled job would be waited for without end. So the queue itself is asked: a j
 result is lost.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 from pipeline.config import RunConfig, validate
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.launchers_config import Slurm
+from pipeline.preemption import asked
 from pipeline.sweep_jobs import Job, Outcome, lost, outcome_of, run_job
 
 POLL_SECONDS = 1.0
@@ -29,8 +32,12 @@ class SweepTask:
     """What submitit runs on a node: the job; and when it is preempted, the same job again."""
 
     def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a job."""
-        return run_job(job)
+        """Run a job. Asked to stop, it ends at a checkpoint; submitit, whose signal it was, then puts it back."""
+        requeue = signal.getsignal(signal.SIGUSR2)
+        ended = run_job(job)
+        if ended["status"] == "stopped" and asked() != signal.SIGTERM and callable(requeue):
+            requeue(signal.SIGUSR2, None)
+        return ended
 
     def checkpoint(self, job: Mapping[str, Any]) -> Any:
         """Called by submitit on its signal: the job is put back and continues from the training's last checkpoint."""
@@ -136,6 +143,22 @@ def in_queue(running: Sequence[Any]) -> set[str]:
     if answer.returncode and "Invalid job id" not in answer.stderr:
         return {one.job_id for one in running}
     return {line.split()[0] for line in answer.stdout.splitlines() if line.strip()}
+
+
+def requeue_own_allocation() -> str | None:
+    """Put this process's own allocation back into the queue after SIGUSR1 or SIGUSR2 (`sbatch --signal=B:USR1@120`).
+
+    What was done, in words; None where there is nothing to do: no allocation, SIGTERM (Slurm itself decides then), a
+    job of submitit's, a node that is not the first.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    others = "SUBMITIT_EXECUTOR" in os.environ or os.environ.get("SLURM_NODEID", "0") != "0"
+    if job is None or others or asked() in (None, signal.SIGTERM):
+        return None
+    answer = subprocess.run(
+        ["scontrol", "requeue", job], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+    )
+    return f"job {job} could not be put back: {_last(answer.stderr)}" if answer.returncode else f"job {job} is put back"
 
 
 def _refuse_unreachable(launcher: Slurm) -> None:

@@ -25,17 +25,21 @@ from pipeline.console import table
 from pipeline.errors import ConfigError, ProvetuneError, printable
 from pipeline.launchers import RUN_ON
 from pipeline.launchers_config import LAUNCHERS
+from pipeline.search import Dimension, Search, ended_before, group_size, refuse_unfit
+from pipeline.search_config import SWEEPERS, Optuna
 from pipeline.secrets import refuse_secrets
 from pipeline.sweep_jobs import Job, Outcome, best_first, is_complete, run_job
 
-GROUP = "hydra/launcher"
 NEXT = "the same command runs only what is missing"
 
 
 def sweep(given: Sequence[str]) -> int:
     """Run every point of a sweep. The worst exit code; raises ConfigError for what is wrong before the first job."""
     refuse_malformed(given)
+    sweeper, given = choose_sweeper(given)
     launcher, rest = choose_launcher(given)
+    if sweeper is not None:
+        return _search(sweeper, launcher, rest)
     rest += declared_choices(rest)
     points = [list(point) for point in itertools.product(*(choices(override) for override in rest))]
     composed = compose_points(points)
@@ -87,28 +91,50 @@ def _told(outcome: Outcome) -> Outcome:
 
 def choose_launcher(given: Sequence[str]) -> tuple[Any, list[str]]:
     """The launcher's settings from `hydra/launcher=NAME` and `hydra.launcher.KEY=VALUE`, and the other overrides."""
-    name, settings, rest = "basic", {}, []
-    for override in given:
-        key, _, value = override.lstrip("+").partition("=")
-        if key == GROUP:
-            name = value
-        elif key.startswith("hydra.launcher."):
-            settings[key.removeprefix("hydra.launcher.")] = yaml.safe_load(value)
-        elif key.startswith("hydra"):
+    name, settings, rest = _chosen("launcher", given)
+    for override in rest:
+        if override.lstrip("+").startswith("hydra"):
             raise ConfigError(
                 f"{override}: of Hydra's own settings, a sweep takes hydra/launcher=NAME and hydra.launcher.KEY=VALUE"
             )
+    values = _named("launcher", name or "basic", {"basic": {"kind": "basic"}}) | settings
+    return validate(LAUNCHERS[values["kind"]], values, prefix="hydra.launcher"), rest
+
+
+def choose_sweeper(given: Sequence[str]) -> tuple[Optuna | None, list[str]]:
+    """The settings of a search, as for the launcher; None for a grid (`basic`)."""
+    name, settings, rest = _chosen("sweeper", given)
+    if name in (None, "basic"):
+        if settings:
+            raise ConfigError(f"hydra.sweeper.{next(iter(settings))}: a grid has no settings; add hydra/sweeper=optuna")
+        return None, rest
+    values = _named("sweeper", name, {"basic": {}}) | settings
+    return validate(SWEEPERS[values["kind"]], values, prefix="hydra.sweeper"), rest
+
+
+def _chosen(what: str, given: Sequence[str]) -> tuple[str | None, dict[str, Any], list[str]]:
+    """`hydra/WHAT=NAME`, the settings behind `hydra.WHAT.`, and the other overrides."""
+    name, settings, rest = None, {}, []
+    for override in given:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == f"hydra/{what}":
+            name = value
+        elif key.startswith(f"hydra.{what}."):
+            settings[key.removeprefix(f"hydra.{what}.")] = yaml.safe_load(value)
         else:
             rest.append(override)
-    known = ["basic", *options(GROUP)]
+    return name, settings, rest
+
+
+def _named(what: str, name: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What conf/ says under a name. Hydra has a basic.yaml of its own, and would clash with ours: it is `own`."""
+    known = [*own, *options(f"hydra/{what}")]
     if name not in known:
-        raise ConfigError(f"{GROUP}={name}: unknown launcher{nearest(name, known)}; allowed: {', '.join(known)}")
-    values = {"kind": "basic"}  # Hydra has a basic.yaml of its own, and would clash with ours
-    if name != "basic":
-        text = (importlib.resources.files("conf") / GROUP / f"{name}.yaml").read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    values |= settings
-    return validate(LAUNCHERS[values["kind"]], values, prefix="hydra.launcher"), rest
+        raise ConfigError(f"hydra/{what}={name}: unknown {what}{nearest(name, known)}; allowed: {', '.join(known)}")
+    if name in own:
+        return own[name]
+    text = (importlib.resources.files("conf") / f"hydra/{what}" / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
 
 
 def declared_choices(given: Sequence[str]) -> list[str]:
@@ -127,6 +153,57 @@ def choices(override: str) -> list[str]:
     if not parsed.is_discrete_sweep():
         raise ConfigError(f"{override}: an interval has no end of values; write them out, or range(start,stop,step)")
     return [f"{parsed.get_key_element().removeprefix('++')}={value}" for value in parsed.sweep_string_iterator()]
+
+
+def dimension(override: str) -> Dimension | None:
+    """What a search chooses of an override; None where nothing is to be chosen. ConfigError as for `choices`."""
+    parsed = _parsed(override)
+    if parsed is None or not parsed.is_sweep_override():
+        return None
+    key = parsed.get_key_element().removeprefix("++")
+    if parsed.is_discrete_sweep():
+        return Dimension(key, choices=tuple(map(str, parsed.sweep_string_iterator())))
+    interval = parsed.value()
+    whole = isinstance(interval.start, int) and isinstance(interval.end, int)
+    return Dimension(key, None, interval.start, interval.end, log="log" in interval.tags, whole=whole)
+
+
+def _search(sweeper: Optuna, launcher: Any, overrides: Sequence[str]) -> int:
+    """A search by Optuna; the worst exit code of its trials."""
+    found = {override: dimension(override) for override in overrides}
+    dimensions = [one for one in found.values() if one is not None]
+    fixed = [override for override, one in found.items() if one is None]
+    (plain,) = compose_points([[*fixed, *(one.example for one in dimensions)]])
+    config = validate(RunConfig, plain)
+    refuse_unfit(sweeper, dimensions, config)
+    refuse_secrets(config.model_dump(mode="json", by_alias=True))
+    if config.mode == "plan":
+        raise ConfigError("mode=plan: a search chooses as it goes; plan one of its points, or a grid")
+    told = sweeper.model_dump(exclude={"trials", "at_once"})
+    folder = sweep_folder([*overrides, json.dumps(told, sort_keys=True)], config.outputs)
+
+    def make_job(number: int, chosen: list[str], rule: dict[str, Any] | None) -> Job:
+        point = [*fixed, *chosen]
+        return Job(number, point, compose_points([point])[0], str(folder / str(number)), rule)
+
+    search = Search(
+        sweeper,
+        dimensions,
+        [objective.direction for objective in config.optimise],
+        folder,
+        make_job,
+        lambda jobs: RUN_ON[launcher.kind](launcher, jobs, folder),
+        group_size(sweeper, launcher),
+    )
+    outcomes: list[Outcome] = []
+    try:
+        outcomes.extend(_told(outcome) for outcome in search.go())
+    finally:
+        jobs = search.trials()
+        every = [*outcomes, *ended_before(jobs, outcomes)]
+        if every:
+            _conclude(folder, every, jobs, [config], Console(highlight=False, emoji=False), search.front())
+    return max((outcome.code for outcome in outcomes), default=0)
 
 
 def _parsed(override: str) -> Any:
@@ -182,7 +259,12 @@ def _show_cost(configs: Sequence[RunConfig], console: Console) -> None:
 
 
 def _conclude(
-    folder: Path, outcomes: Sequence[Outcome], jobs: Sequence[Job], configs: Sequence[RunConfig], console: Console
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    jobs: Sequence[Job],
+    configs: Sequence[RunConfig],
+    console: Console,
+    front: Sequence[int] = (),
 ) -> None:
     """Write sweep.json and show how each job ended, the best first."""
     objectives = configs[0].optimise
@@ -192,11 +274,14 @@ def _conclude(
         "optimise": [objective.model_dump() for objective in objectives],
         "jobs": [asdict(outcome) for outcome in ended],
         "not_ended": missing,
+        "best": list(front),
     }
     write_json(folder / "sweep.json", record)
     rows = [[*_varied(one, jobs), one.status, *_numbers(one, len(objectives)), one.run or ""] for one in ended]
     names = [objective.metric.rsplit(".", 1)[-1] for objective in objectives]
     console.print(table("sweep", ["job", "choices", "ended", *names, "run"], rows))
+    if front:
+        console.print(f"best: {'job' if len(front) == 1 else 'jobs'} {', '.join(map(str, front))}")
     bad = [outcome for outcome in ended if outcome.code] or missing
     if bad:
         last = f"{len(bad)} of {len(jobs)} jobs have not succeeded ({folder}/*/failed.json); {NEXT}"

@@ -5,20 +5,23 @@ outputs/sweeps/<name>/<number>/outcome.json   how it ended; its absence after th
 outputs/sweeps/<name>/<number>/failed.json    only of a failed job: what it was, why, where to look
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.config import RunConfig, validate
-from pipeline.errors import ConfigError, ProvetuneError
+from pipeline.errors import ConfigError, Preempted, ProvetuneError, Pruned
+from pipeline.pruning import TABLE
 
-Status = Literal["ran", "cached", "planned", "failed", "lost"]
+Status = Literal["ran", "cached", "planned", "failed", "lost", "stopped", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Job:
     """Composed, plain values."""
     folder: str
     """Its place below `outputs/sweeps`; absolute, because it may run elsewhere."""
+    pruning: dict[str, Any] | None = None
+    """Of a trial of a search: the `pipeline.pruning.Rule` that may end it."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,13 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
             print(f"= run {config.run_id} is complete", flush=True)
             ended = outcome
         else:
-            with gpu_slot(config):
+            with gpu_slot(config), _rule_set(point.pruning):
                 ended = _run(config, point)
+    except Pruned as error:
+        ended = Outcome(point.number, point.overrides, "pruned", message=str(error))
+    except Preempted as error:  # left without an outcome: this job is not at its end
+        print(str(error), flush=True)
+        return asdict(Outcome(point.number, point.overrides, "stopped", error.exit_code, message=str(error)))
     except ProvetuneError as error:
         ended = _failure(point, str(error), error.exit_code)
     except Exception as error:  # a fault of the code itself: the other jobs still run
@@ -90,6 +100,17 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
     if writes:
         write_json(folder / "outcome.json", values)
     return values
+
+
+@contextlib.contextmanager
+def _rule_set(rule: Mapping[str, Any] | None) -> Iterator[None]:
+    """The trainings of this job find the rule in their environment."""
+    if rule is not None:
+        os.environ[TABLE] = json.dumps(rule)
+    try:
+        yield
+    finally:
+        os.environ.pop(TABLE, None)
 
 
 def is_complete(job: Job) -> bool:

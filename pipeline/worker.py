@@ -26,10 +26,15 @@ from typing import IO, Any
 
 import psutil
 
+from pipeline.heartbeat import LIMIT, Heart
+from pipeline.preemption import StoppedAt, Survivor
 from pipeline.progress import EVENTS, EventWriter
 
 PARENT = "PROVETUNE_PARENT_PID"
 """Environment variable: the process that started the ranks' launcher."""
+
+survivor = Survivor()
+"""What keeps this process alive through the signals that its parent answers."""
 
 
 def run_node(folder: Path, rank: int) -> bool:
@@ -38,6 +43,7 @@ def run_node(folder: Path, rank: int) -> bool:
 
     try:
         events = EventWriter(folder / "logs" / EVENTS)
+        survivor.logs = folder / "logs"
         with contextlib.closing(events), _output_to(folder / "logs" / f"rank{rank}.log"):
             stage = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
             return _run(stage, folder, rank, events)
@@ -50,11 +56,16 @@ def _run(stage: dict[str, Any], folder: Path, rank: int, events: EventWriter) ->
     from pipeline.stages import RUNNERS
 
     _forget_peak_memory()
+    limit = os.environ.get(LIMIT)
     try:
         _wait_for_orphan(folder, rank)
-        module = importlib.import_module(RUNNERS[stage["kind"]])
-        inputs = {label: Path(path) for label, path in stage["inputs"].items()}
-        metrics = module.run(stage["config"], inputs, folder, events.track)
+        with Heart(folder / "logs", rank, float(limit) if limit else None):
+            module = importlib.import_module(RUNNERS[stage["kind"]])
+            inputs = {label: Path(path) for label, path in stage["inputs"].items()}
+            metrics = module.run(stage["config"], inputs, folder, events.track)
+    except StoppedAt as stopped:
+        events.send("stopped", rank=rank, step=stopped.step)
+        return True
     except BaseException as error:
         traceback.print_exc()
         events.send("failed", rank=rank, error=type(error).__name__, message=_one_line(error), code=_exit_code(error))
@@ -152,8 +163,8 @@ def _jobs_until_parent_ends() -> Iterator[Path]:
         yield Path(jobs.get())
 
 
-def _end_with(launcher: int, parent: int | None) -> None:
-    """End this rank when torchrun or the run that started it is gone: killed with -9, both leave ranks behind."""
+def end_with(launcher: int, parent: int | None) -> None:
+    """End this process when its launcher or the run that started it is gone: killed with -9, both leave it behind."""
 
     def watch() -> None:
         while os.getppid() == launcher and (parent is None or _lives(parent)):
@@ -172,11 +183,12 @@ def _lives(process: int) -> bool:
 
 def main() -> None:
     """Serve, or run one rank."""
+    survivor.outlive_signals()
     if len(sys.argv) == 1:
         for folder in _jobs_until_parent_ends():
             run_node(folder, rank=0)
     parent = os.environ.get(PARENT)
-    _end_with(os.getppid(), int(parent) if parent else None)
+    end_with(os.getppid(), int(parent) if parent else None)
     if not run_node(Path(sys.argv[1]), rank=int(os.environ.get("RANK", "0"))):
         raise SystemExit(1)
 

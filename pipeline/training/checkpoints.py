@@ -17,6 +17,7 @@ from pipeline.artifacts import file_sha256, read_json, write_json
 from pipeline.contract import identity_of
 from pipeline.errors import StageFailed
 from pipeline.training.config import TrainConfig
+from pipeline.training.supervision import rank_0_says
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -133,13 +134,7 @@ class CheckpointByTime(TrainerCallback):
         """All ranks save at the same step, or they would wait for each other for ever."""
         if state.global_step % self._every:
             return
-        due = time.monotonic() - self._last >= self._wait()
-        if self._accelerator.num_processes > 1:
-            import torch
-            from accelerate.utils import broadcast
-
-            due = bool(broadcast(torch.tensor(float(due), device=self._accelerator.device)))
-        if due:
+        if rank_0_says(self._accelerator, time.monotonic() - self._last >= self._wait()):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

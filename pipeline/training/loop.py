@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
+
 from data_prep.errors import DataError
 from data_prep.progress import Track
+from pipeline.pruning import rule_of_this_process
 from pipeline.training.arguments import world_size
 from pipeline.training.config import TrainConfig, largest_divisor, sequences_of, split_batch
 
@@ -85,6 +88,7 @@ def train_to_end(
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, StepLog, read_log
+    from pipeline.training.supervision import Supervised
     from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
@@ -97,7 +101,9 @@ def train_to_end(
     preflight, mark = Preflight(trainer, recipe, checkpoints), MarkCheckpoints(trainer.accelerator)
     first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured), *cadence(recipe, mark), mark):
+    watching = _watching(trainer, recipe, rows, checkpoints, measured)
+    last = (*cadence(recipe, mark), mark, Supervised(trainer.accelerator, checkpoints.parent / "logs"))
+    for callback in (*first, *watching, *last):  # whoever decides on the end comes before who saves and marks
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
@@ -127,11 +133,17 @@ def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: in
 def _watching(
     trainer: Any, recipe: TrainConfig, rows: Rows, checkpoints: Path, measured: "Callable[..., TrainerCallback]"
 ) -> list["TrainerCallback"]:
-    """Who measures between steps, and decides on the end."""
+    """What happens between steps: measure, decide on the end."""
+    from pipeline.training.pruning import PruneByMedian
+
     if rows.validation is None or recipe.validate_every is None:
         return []
     every, patience = recipe.validate_every, recipe.early_stopping
-    return [measured(trainer, rows.validation, every, checkpoints, patience=patience)]
+    watching: list[Any] = [measured(trainer, rows.validation, every, checkpoints, patience=patience)]
+    if (rule := rule_of_this_process()) is not None:
+        stage = yaml.safe_load((checkpoints.parent / "stage.yaml").read_text(encoding="utf-8"))["name"]
+        watching.append(PruneByMedian(trainer.accelerator, rule, stage, every, checkpoints))
+    return watching
 
 
 def _timed(work: Callable[[], object]) -> float:

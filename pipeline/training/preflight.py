@@ -74,8 +74,7 @@ class Preflight(TrainerCallback):
             accumulated=trainer.args.gradient_accumulation_steps > 1,
             on_gpu=torch.cuda.is_available(),
         )
-        launch = "fsdp2" if trainer.is_fsdp_enabled else "single"
-        step = training_memory(self._recipe, sizes, batch, launch, trainer.accelerator.num_processes)
+        step = training_memory(self._recipe, sizes, batch, *_launch(trainer))
         return step.total - step.weights
 
     def _step(self, rows: list[dict[str, Any]]) -> float:
@@ -215,3 +214,10 @@ def _facts(trainer: Any) -> ModelFacts | None:
         )
     except AttributeError:
         return None
+
+
+def _launch(trainer: Any) -> tuple[str, int]:
+    accelerator = trainer.accelerator
+    hybrid = getattr(accelerator, "parallelism_config", None)
+    shards = hybrid.dp_shard_size if hybrid is not None and hybrid.dp_replicate_size > 1 else accelerator.num_processes
+    return ("fsdp2" if trainer.is_fsdp_enabled else "single"), shards

@@ -79,8 +79,7 @@ def test_a_killed_parent_leaves_no_orphans(tmp_path: Path, launch: list[str]) ->
     training = Training(tmp_path, *launch)
     assert len(training.family) >= (1 if not launch else 3)
     training.process.kill()  # not waited for: a zombie parent is dead too
-    time.sleep(2)
-    assert not alive(training.family)
+    assert not alive(psutil.wait_procs(training.family, timeout=30)[1])
     training.process.communicate()
 
 

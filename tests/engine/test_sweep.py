@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,37 @@ def test_slurm_without_a_cluster_is_told(
     (tmp_path / "sinfo").write_text("#!/bin/sh\necho main\necho gpu\n", encoding="utf-8")
     code, err = refusal(capsys, *sweep, "hydra.launcher.partition=gpus")
     assert code == 2 and "hydra.launcher.partition: 'gpus' does not exist; there are: gpu, main" in err
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system mounted read-only, which stops root too."""
+    place = tmp_path / "read only"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(place)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_read_only_outputs_folder_is_one_line(capsys: pytest.CaptureFixture[str], read_only: Path) -> None:
+    for arguments in ([], ["-m", "hydra/launcher=joblib"]):
+        code, err = refusal(capsys, *arguments, SMOKE, f"outputs={read_only}")
+        assert code == 4 and err.startswith(f"error: {read_only}") and err.count("\n") == 1, err
+        assert "Read-only file system; check the place and its rights, or set outputs=FOLDER" in err
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_outputs_that_cannot_be_written_are_one_line(
+    launcher: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A place where even root cannot write, and a file where the folder should be."""
+    (tmp_path / "file").touch()
+    for outputs, why in {"/proc/none": "No such file or directory", str(tmp_path / "file"): "Not a directory"}.items():
+        code, err = refusal(capsys, "-m", SMOKE, "seed=1,2", f"hydra/launcher={launcher}", f"outputs={outputs}")
+        assert code == 4 and err.startswith(f"error: {outputs}") and err.count("\n") == 1, err
+        assert f"{why}; check the place and its rights, or set outputs=FOLDER" in err
 
 
 def test_points_are_what_single_runs_would_be() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -119,9 +120,9 @@ def test_one_run_trains_on_two_nodes(slurm: dict[str, str], tmp_path: Path) -> N
 
 
 def test_a_preempted_job_is_put_back_and_ends_at_the_same_loss(slurm: dict[str, str], tmp_path: Path) -> None:
-    """Slurm's signal before a time limit or a preemption: the job is requeued and resumes from its checkpoint."""
+    """Slurm's signal before a time limit or a preemption: a checkpoint, back into the queue, and on from there."""
     long = ("+experiment=smoke", "run=[filter,sft]", "stages.sft.max_steps=150", "stages.sft.validate_every=null")
-    process = start(slurm, tmp_path / "cut", *long, "stages.sft.checkpoint_every=5")
+    process = start(slurm, tmp_path / "cut", *long, "stages.sft.checkpoint_every=1000")
     assert process.stdout is not None
     job = process.stdout.readline().split()[1].rstrip(":")
     wait_for(lambda: steps_of(tmp_path / "cut") >= 12)
@@ -130,9 +131,48 @@ def test_a_preempted_job_is_put_back_and_ends_at_the_same_loss(slurm: dict[str, 
     assert process.returncode == 0, out
     logs = "".join(file.read_text(errors="replace") for file in (tmp_path / "cut").glob("sweeps/*/logs/*/*.err"))
     assert "Caught signal SIGUSR2" in logs and "this job is preempted" in logs
+    told = "".join(file.read_text(errors="replace") for file in (tmp_path / "cut").glob("sweeps/*/logs/*/*.out"))
+    assert re.search(r"sft/train: stopped by SIGUSR2 with a checkpoint of step \d+", told), told
     (cut,) = (tmp_path / "cut" / "runs").glob("smoke-*/report.json")
     stages = json.loads(cut.read_text(encoding="utf-8"))["stages"]
     assert {stage["name"]: stage["outcome"] for stage in stages}["sft/train"] == "resumed"
     command = [sys.executable, "-m", "pipeline", *long, "run_id=one", f"outputs={tmp_path / 'one'}"]
     subprocess.run(command, check=True, capture_output=True, timeout=200)
     assert log_of(cut.parent) == log_of(tmp_path / "one" / "runs" / "one")
+
+
+def test_two_preempted_nodes_are_put_back_together(slurm: dict[str, str], tmp_path: Path) -> None:
+    """2 nodes × 1 rank: both stop at one checkpoint, the allocation is requeued, and every step is made once."""
+    long = ("+experiment=smoke", "run=[filter,sft]", "stages.sft.max_steps=80", "stages.sft.validate_every=null")
+    process = start(slurm, tmp_path, *long, *TWO_NODES, "stages.sft.checkpoint_every=1000")
+    assert process.stdout is not None
+    job = process.stdout.readline().split()[1].rstrip(":")
+    wait_for(lambda: steps_of(tmp_path) >= 5)
+    slurm_call(slurm, "scancel", "--signal=USR2", job)
+    out = finish(process, 400)
+    assert process.returncode == 0, out
+    (run,) = (tmp_path / "runs").glob("smoke-*/report.json")
+    stages = json.loads(run.read_text(encoding="utf-8"))["stages"]
+    assert {stage["name"]: stage["outcome"] for stage in stages}["sft/train"] == "resumed"
+    assert [step["step"] for step in log_of(run.parent)] == list(range(1, 81))
+    told = "".join(file.read_text(errors="replace") for file in tmp_path.glob("sweeps/*/logs/*/*.out"))
+    assert len(re.findall(r"stopped by SIGUSR2 with a checkpoint of step \d+", told)) == 2, told
+
+
+def test_a_script_of_ones_own_is_put_back_too(slurm: dict[str, str], tmp_path: Path) -> None:
+    """`python -m pipeline` in a batch script, told by `--signal=B:USR1@…`: it requeues its own allocation."""
+    long = ["+experiment=smoke", "run=[filter,sft]", "stages.sft.max_steps=80", "stages.sft.validate_every=null"]
+    command = [sys.executable, "-m", "pipeline", *long, "stages.sft.checkpoint_every=1000", f"outputs={tmp_path}"]
+    script = tmp_path / "job.sh"
+    line = " ".join(f"'{part}'" for part in command)
+    script.write_text(f"#!/bin/sh\nexec {line}\n", encoding="utf-8")
+    log = tmp_path / "job.log"
+    submit = ["sbatch", "--parsable", "--requeue", "--open-mode=append", f"--output={log}", str(script)]
+    job = slurm_call(slurm, *submit).strip()
+    wait_for(lambda: steps_of(tmp_path) >= 5)
+    slurm_call(slurm, "scancel", "--batch", "--signal=USR1", job)
+    wait_for(lambda: list(tmp_path.glob("artifacts/sft.train/*/done.json")), 400)
+    wait_for(lambda: slurm_call(slurm, "squeue", "--noheader") == "")
+    told = log.read_text(encoding="utf-8")
+    assert re.search(r"stopped by SIGUSR1 with a checkpoint of step \d+; the same command continues", told), told
+    assert f"job {job} is put back" in told and "resumed" in told
