@@ -54,13 +54,14 @@ def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Ta
     """Every task of a data set that was predicted; `metrics` names those of generated answers (`eval.answer_tasks`),
     ROUGE, BLEU and chrF without it. Fairness has comparisons of its own (`eval.fairness.tasks`)."""
     from eval.answer_tasks import answer_tasks
+    from eval.reasoning.tasks import reasoning_task
 
-<<<<<<< HEAD
     makers: dict[Measure, Callable[[list[Prediction]], list[Task]]] = {
         "perplexity": lambda rows: [_perplexity(dataset, rows)],
         "generation": lambda rows: answer_tasks(dataset, rows, metrics),
         "choice": lambda rows: [_choice(dataset, rows)],
         "cloze": lambda rows: [_cloze(dataset, rows)],
+        "reasoning": lambda rows: [reasoning_task(dataset, rows)],
     }
     tasks = []
     for measure, make in makers.items():
@@ -68,17 +69,6 @@ def tasks_of(folder: Path, dataset: str, metrics: Sequence[str] = ()) -> list[Ta
             rows = sorted_predictions(folder, dataset, measure)
             clusters = _prompts(rows)
             tasks += [task._replace(clusters=clusters) for task in make(rows)]
-=======
-        tasks += answer_tasks(dataset, sorted_predictions(folder, dataset, "generation"), metrics)
-    if predictions_path(folder, dataset, "choice").exists():
-        tasks.append(_choice(dataset, sorted_predictions(folder, dataset, "choice")))
-    if predictions_path(folder, dataset, "cloze").exists():
-        tasks.append(_cloze(dataset, sorted_predictions(folder, dataset, "cloze")))
-    if predictions_path(folder, dataset, "reasoning").exists():
-        from eval.reasoning.tasks import reasoning_task
-
-        tasks.append(reasoning_task(dataset, sorted_predictions(folder, dataset, "reasoning")))
->>>>>>> s4-G
     return tasks
 
 

@@ -11,11 +11,7 @@ from eval.judge.config import JudgeConfig
 from pipeline.contract import Flow, StageConfig
 
 PREDICT_VERSION = 3
-<<<<<<< HEAD
 COMPARE_VERSION = 4
-=======
-COMPARE_VERSION = 3
->>>>>>> s4-G
 OVERLAP_VERSION = 1
 JUDGE_VERSION = 1
 GENERAL_VERSION = 1
