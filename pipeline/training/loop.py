@@ -84,6 +84,7 @@ def train_to_end(
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, StepLog, read_log
+    from pipeline.training.trackers import trackers
     from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
@@ -95,7 +96,7 @@ def train_to_end(
     preflight = Preflight(trainer, recipe, checkpoints)
     first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured)):
+    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured), *trackers(out)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
