@@ -76,6 +76,14 @@ class DataSet(Part):
     split_sha256: Map[str] = {}
 
 
+class Energy(Part):
+    """What a stage drew from the socket, `measured` by a meter or `estimated` from its time."""
+
+    kwh: float | None = None
+    source: str | None = None
+    emissions_kg: float | None = None
+
+
 class Stage(Part):
     """One executed stage."""
 
@@ -88,6 +96,7 @@ class Stage(Part):
     tokens_per_second: float | None = None
     peak_memory_bytes: float | None = None
     estimated_memory_bytes: float | None = None
+    energy: Energy | None = None
     metrics: Map[Any] = {}
     artifact: str | None = None
 

@@ -107,6 +107,9 @@ def notes(found: Comparison) -> list[str]:
         f"The best of {count(len(found.runs))} runs was chosen on the rows that it is scored on, so its score is a "
         "little too good: confirm it on rows that chose nothing."
     ]
+    gain = found.runs[0].entry.gains.get(found.task, {}).get(found.metric)
+    if gain and gain.get("difference") is not None:
+        told.append(f"Against its own base model the best run changed {label(found.metric)} by {_interval(gain)}.")
     if len(found.runs) > MOST_PAIRS + 1:
         told.append(f"Paired tests compare the best with the next {MOST_PAIRS} runs only.")
     return told + [f"Left out: {visible(one_line(line))}" for line in found.left_out[:50]]
