@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 
 from pipeline.report.charts import LARGE, MUTED, POINT, RAW, SMOOTH, Chart, svg
 from pipeline.report.comparison.build import Comparison
+from pipeline.report.comparison.charts import MARGINS
 from pipeline.report.formatting import number, percent, signed
 from pipeline.report.scaling import AXES, FEWEST, Point, Scaling
 
@@ -54,7 +55,7 @@ def law_charts(laws: list[Scaling]) -> list[Chart]:
         Chart(
             AXES[law.axis],
             False,
-            *(svg(size, lambda axes, law=law: _draw(axes, law), f"{law.axis}|{size}") for size in LARGE),
+            *(svg(size, lambda axes, law=law: _draw(axes, law), f"{law.axis}|{size}", MARGINS) for size in LARGE),
         )
         for law in laws
     ]
