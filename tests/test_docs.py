@@ -29,7 +29,8 @@ PLACE = re.compile(r"# (\S+?)(?:, after: (.+))?$")
 
 ROWS = "".join(f'{{"prompt": "How much is {n} and one?", "completion": "It is {n + 1}."}}\n' for n in range(80))
 QUESTIONS = "question,answer\n" + "".join(f"How much is {n} and one?,It is {n + 1}.\n" for n in range(80))
-FILES = {"my.jsonl": ROWS, "questions.csv": QUESTIONS}
+PAIRS = "".join(f'{{"prompt": "How much is {n} and one?", "chosen": "{n + 1}", "rejected": "{n}"}}\n' for n in range(80))
+FILES = {"my.jsonl": ROWS, "questions.csv": QUESTIONS, "pairs.jsonl": PAIRS}
 """The files of a user that the documents speak of."""
 
 SMALL = ("stages.sft.max_steps=2", "stages.evaluate.generation.max_rows=4", "stages.evaluate.statistics.resamples=200")
