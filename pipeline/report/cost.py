@@ -5,6 +5,9 @@ from typing import NamedTuple
 from pipeline.report.formatting import MISSING, count, duration, number, percent, signed, size
 from pipeline.report.schema import Report, Stage
 
+_LARGE = 2**30
+"""Bytes: the plan of a stage without a model is one flat figure, which says nothing when it is off."""
+
 
 class CostRow(NamedTuple):
     """One stage as a row of text, with its bar in percent of the longest stage."""
@@ -31,8 +34,10 @@ def cost_rows(stages: list[Stage]) -> list[CostRow]:
 
 
 def _measured(stage: Stage) -> str:
-    against = against_estimate(stage)
-    return size(stage.peak_memory_bytes) + ("" if against == MISSING else f", {against}")
+    is_large = (stage.estimated_memory_bytes or 0) >= _LARGE
+    return size(stage.peak_memory_bytes) + (
+        f", {against_estimate(stage)}" if is_large and stage.peak_memory_bytes else ""
+    )
 
 
 def against_estimate(stage: Stage) -> str:

@@ -11,6 +11,7 @@ from pipeline.report.comparison.entry import entry_of
 from pipeline.report.cost import cost_facts, cost_rows, kwh, relative
 from pipeline.report.load import parse
 from pipeline.report.render import render_html, render_markdown
+from pipeline.report.results import tiles
 
 SAMPLE = json.loads((Path(__file__).parent / "sample_report.json").read_text("utf-8"))
 
@@ -69,6 +70,21 @@ def test_a_reader_who_never_saw_the_run_learns_all_from_the_banner() -> None:
     for told in (
         "SmolLM2-135M-Instruct", "LoRA, rank 16", "780 rows of xsum", "Better", "0.969 → 0.863", "(−10.9 %)",
         "95 % interval", "−0.125 to −0.087", "&lt; 0.001", "how many bits the model needs for each byte",
-        "text it was not tuned on",
+        "text it was not tuned on", "(worse: bits per byte of perplexity/general)",
     ):  # fmt: skip
         assert told in banner, told
+
+
+def test_what_became_worse_is_never_hidden_behind_another_metric_of_its_task() -> None:
+    report = copy.deepcopy(SAMPLE)
+    cells = report["evaluation"]["comparisons"]["sft_vs_base"]["bleu/xsum"]
+    cells["chrf"] |= {"verdict": "worse", "difference": -3.1, "low": -4.4, "high": -1.7}
+    shown = {row.task: (row.metric, row.word) for row in tiles(parse(report))}
+    assert shown["bleu/xsum"] == ("chrf", "Worse") and shown["rouge/xsum"] == ("rougeL", "Better")
+
+
+def test_the_flat_plan_of_a_stage_without_a_model_is_not_judged() -> None:
+    rows = {row.stage.name: row.memory for row in cost_rows(parse(SAMPLE).stages)}
+    assert rows["sft/train"] == "1.31 GiB, +7 %"
+    small = [stage | {"estimated_memory_bytes": 3e8, "peak_memory_bytes": 6e8} for stage in SAMPLE["stages"]]
+    assert {row.memory for row in cost_rows(parse(SAMPLE | {"stages": small}).stages)} == {"572 MiB"}
