@@ -106,8 +106,12 @@ def _energy(stages: list[Stage]) -> str:
 
 
 def _emissions(stages: list[Stage]) -> str:
-    known = [stage.energy.emissions_kg for stage in stages if stage.energy and stage.energy.emissions_kg is not None]
-    return f"{number(sum(known) * 1000, 3)} g CO₂e" if known else MISSING
+    known = [stage.energy for stage in stages if stage.energy and stage.energy.emissions_kg is not None]
+    if not known:
+        return MISSING
+    grids = sorted({each.grid for each in known if each.grid})
+    where = f" (grid: {', '.join(grids)})" if grids else ""
+    return f"{number(sum(each.emissions_kg or 0.0 for each in known) * 1000, 3)} g CO₂e{where}"
 
 
 def relative(base: float | None, difference: float | None) -> str:

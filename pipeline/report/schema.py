@@ -77,11 +77,14 @@ class DataSet(Part):
 
 
 class Energy(Part):
-    """What a stage drew from the socket, `measured` by a meter or `estimated` from its time."""
+    """What one stage drew."""
 
     kwh: float | None = None
-    source: str | None = None
     emissions_kg: float | None = None
+    source: str | None = None
+    """`measured` by counters of the hardware, or `estimated`."""
+    grid: str | None = None
+    """Whose electricity the emissions are of: a country code, or `world average`."""
 
 
 class Stage(Part):
@@ -94,9 +97,9 @@ class Stage(Part):
     seconds: float | None = None
     tokens: float | None = None
     tokens_per_second: float | None = None
+    energy: Energy | None = None
     peak_memory_bytes: float | None = None
     estimated_memory_bytes: float | None = None
-    energy: Energy | None = None
     metrics: Map[Any] = {}
     artifact: str | None = None
 

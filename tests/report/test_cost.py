@@ -33,13 +33,13 @@ def test_absent_energy_is_not_shown() -> None:
 
 
 def test_energy_is_summed_with_its_source_and_what_is_missing() -> None:
-    train = {"kwh": 0.002, "source": "measured", "emissions_kg": 0.0007}
+    train = {"kwh": 0.002, "source": "measured", "emissions_kg": 0.0007, "grid": "world average"}
     score = {"kwh": 0.0005, "source": "estimated"}
     report = parse(with_energy(("sft/train", train), ("evaluate/sft", score)))
     facts = dict(cost_facts(report))
     missing = len(SAMPLE["stages"]) - 2
     assert facts["Energy"] == f"2.5 Wh, estimated and measured, without {missing} stages of unknown energy"
-    assert facts["Emissions"] == "0.7 g CO₂e"
+    assert facts["Emissions"] == "0.7 g CO₂e (grid: world average)"
     rows = {row.stage.name: row.energy for row in cost_rows(report.stages)}
     assert rows["sft/train"] == "2 Wh" and rows["filter"] == "–"
     assert "2.5 Wh, estimated and measured" in render_html(report) and ">Energy<" in render_html(report)

@@ -10,7 +10,7 @@ from pipeline.report.metrics import lower_is_better
 from pipeline.report.safe_text import visible
 from pipeline.report.schema import SCHEMA_VERSION
 
-_PLACES = ("outputs", "run_id", "mode", "experiment", "lock_wait", "launch", "push_to_hub")
+_PLACES = ("outputs", "run_id", "mode", "experiment", "lock_wait", "launch", "push_to_hub", "tracking", "energy")
 """Settings that say where a run went, not what it was."""
 _ALIKE = ("perplexity", "generation", "template_sha256", "rouge", "bleu", "chrf", "stop")
 """Policies that have to be equal before two numbers can be compared."""
