@@ -21,6 +21,7 @@ from pipeline.nodes_config import NodesConfig
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 from pipeline.sweep_config import Objective
+from pipeline.tracking import TrackingConfig
 
 LATEST = "latest"
 """The link beside the runs that points at the newest."""
@@ -117,6 +118,8 @@ class RunConfig(StrictModel):
     budget: float | None = Field(default=None, gt=0)
     """What a run or a sweep may cost by the estimate, in the unit of `launch.price_per_gpu_hour`; more is warned of."""
 
+    tracking: TrackingConfig = TrackingConfig()
+    """Trackers of the training curves."""
     push_to_hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
     """Hub repository (`name` or `org/name`) that gets the last trained model, its card and the report."""
 

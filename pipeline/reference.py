@@ -25,7 +25,7 @@ The names `sft`, `filter`, `evaluate` and `NAME` stand for the names that stages
 
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _PLACES = {"data": "data.NAME"}
-_SPEED_ONLY = {"experiment", "mode", "launch", "outputs", "run_id", "lock_wait", "energy"}
+_SPEED_ONLY = {"experiment", "mode", "launch", "outputs", "run_id", "lock_wait", "energy", "tracking"}
 
 
 def reference() -> str:
@@ -53,7 +53,7 @@ def _section(model: type[BaseModel], prefix: str, level: int) -> Iterator[str]:
 def _row(name: str, info: FieldInfo, prefix: str) -> str:
     extra = info.json_schema_extra
     speed = (isinstance(extra, dict) and extra.get("fingerprint") is False) or (not prefix and name in _SPEED_ONLY)
-    speed = speed or prefix in ("launch", "energy")
+    speed = speed or prefix in ("launch", "energy", "tracking")
     shown = f"`{info.alias or name}`{' †' if speed else ''}"
     cells = [shown, _type(info, _place(prefix, name)), _default(info), _one_line(info.description)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -109,7 +109,7 @@ def _run_again(run: RecordedRun, place: Path) -> RecordedRun:
 
 def pinned(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a manifest, each Hub source at the commit that was used."""
-    config = {**manifest["config"], "mode": "run", "push_to_hub": None}
+    config = {**manifest["config"], "mode": "run", "push_to_hub": None, "tracking": {}}
     sources = manifest.get("sources", {})
     if sources.get("model", {}).get("hub"):
         config["model"] = {**config["model"], "revision": sources["model"]["revision"]}

@@ -24,12 +24,14 @@ from pipeline.preemption import heed_signals
 from pipeline.recorded import seal_run
 from pipeline.runner import NodeResult, execute
 from pipeline.secrets import refuse_secrets
+from pipeline.tracking import refuse_missing, told_to_workers
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
     """Plan, and unless `mode=plan` execute and report. The exit code; errors are raised after the report is written."""
     console = Console(highlight=False, emoji=False)
     refuse_secrets(config.model_dump(mode="json", by_alias=True))
+    refuse_missing(config.tracking)
     plan = make_plan(config)
     if config.mode == "plan":
         console.print(plan_table(plan))
@@ -68,7 +70,8 @@ def _run_here(plan: Plan, overrides: Sequence[str], console: Console, nodes: Nod
     results: list[NodeResult] = []
     failure: ProvetuneError | None = None
     try:
-        execute(plan, Display(console), results, nodes)
+        with told_to_workers(plan.config.tracking, folder.name, folder.parent.parent):
+            execute(plan, Display(console), results, nodes)
     except ProvetuneError as error:
         failure = error
     try:

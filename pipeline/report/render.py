@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import findings, formatting, results, safe_text, sections, story
+from pipeline.report import cost, findings, formatting, metrics, results, safe_text, sections, story
 from pipeline.report.charts import Chart, training_charts
 from pipeline.report.load import ReportError, load_report, parse
 from pipeline.report.sankey import sankey_chart
@@ -84,6 +84,7 @@ def environment(autoescape: bool, **options: Any) -> Environment:
 def _context(report: Report) -> dict[str, Any]:
     rows = results.metric_rows(report)
     verdict = results.headline_row(report)
+    forgetting = findings.forgetting(report, [row for each in rows.values() for row in each])
     headline_rows = rows.get(verdict.comparison, []) if verdict else []
     return {
         "report": report,
@@ -102,8 +103,12 @@ def _context(report: Report) -> dict[str, Any]:
         "samples": _samples(report),
         "outcomes": _OUTCOMES,
         "sections": sections,
+        "cost": cost,
+        "meaning": metrics.meaning(verdict.metric) if verdict else "",
+        "relative": cost.relative(report.verdict.base, report.verdict.difference) if report.verdict else "",
         "findings": findings,
-        "forgetting": findings.forgetting(report, [row for each in rows.values() for row in each]),
+        "forgetting": forgetting,
+        "forgotten": {row.task for row in forgetting.rows} if forgetting else set(),
         "fairness": findings.fairness(headline_rows),
         "max_previews": _MAX_PREVIEWS,
     }

@@ -149,12 +149,13 @@ def banner_sentence(report: Report) -> str:
 
 
 def tiles(report: Report) -> list[MetricRow]:
-    """One metric for each other task of the headline comparison (all of BLEU and chrF), at most eight."""
+    """One metric for each other task of the headline comparison, at most eight: what became worse is never hidden."""
     verdict = report.verdict
     tasks = report.evaluation.comparisons.get(verdict.comparison or "", {}) if verdict else {}
     chosen = []
     for task, cells in tasks.items():
-        metric = spokesman(list(cells))
+        worse = [metric for metric, cell in cells.items() if cell.verdict == "worse"]
+        metric = spokesman(worse or list(cells))
         if metric is not None and verdict and (task, metric) != (verdict.task, verdict.metric):
             chosen.append(metric_row(verdict.comparison or "", task, metric, cells[metric]))
     return chosen[:8]
@@ -165,7 +166,9 @@ def tally(rows: list[MetricRow]) -> str:
     counts = [(tone, sum(row.tone == tone for row in rows)) for tone in ("better", "worse", "unsure")]
     words = {"better": "better", "worse": "worse", "unsure": "cannot tell"}
     said = ", ".join(f"{count} {words[tone]}" for tone, count in counts)
-    return f"{len(rows)} metric{'s' if len(rows) != 1 else ''} compared: {said}"
+    worse = [f"{row.label} of {row.task}" for row in rows if row.tone == "worse"]
+    named = f" (worse: {', '.join(worse[:3])}{' …' if len(worse) > 3 else ''})" if worse else ""
+    return f"{len(rows)} metric{'s' if len(rows) != 1 else ''} compared: {said}{named}"
 
 
 def confidence(report: Report) -> str:

@@ -156,6 +156,16 @@ class Preview(Part):
     pieces: Rows[Piece] = []
 
 
+class Tracked(Part):
+    """What one tracker calls a training, or why it stopped following it."""
+
+    tracker: str = ""
+    name: str | None = None
+    id: str | None = None
+    url: str | None = None
+    error: str | None = None
+
+
 class Training(Part):
     """One training stage."""
 
@@ -168,6 +178,8 @@ class Training(Part):
     adapter: dict[str, Any] | None = None
     experts: Rows[Map[Any]] = []
     """Of a mixture of experts: layer, expert, share, and the tokens that it takes more than others do."""
+    tracking: Rows[Tracked] = []
+    """Where else its curves are."""
 
 
 class Comparison(Part):

@@ -214,12 +214,6 @@ def shown_sample(sample: Sample) -> Shown:
     )
 
 
-def stage_bars(stages: list[Stage]) -> list[float]:
-    """Each stage's time in percent of the longest."""
-    longest = max((stage.seconds or 0.0 for stage in stages), default=0.0)
-    return [_share(stage.seconds or 0.0, longest) for stage in stages]
-
-
 def stage_metrics(stages: list[Stage]) -> list[tuple[str, str, str]]:
     """(stage, metric, value) of every number that a stage reported."""
     return [

@@ -16,6 +16,8 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
     """What every trainer is given, TRL's and transformers' own."""
     import torch
 
+    from pipeline.training.trackers import run_names
+
     per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, world_size())
     on_cpu = not torch.accelerator.is_available()
     _refuse_gpu_only(recipe, on_cpu)
@@ -37,6 +39,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "dataloader_pin_memory": not on_cpu,
         "logging_nan_inf_filter": False,
         "report_to": "none",
+        **run_names(checkpoints.parent),
         "disable_tqdm": True,
         **_optimisation(recipe, steps),
     }

@@ -89,6 +89,7 @@ def train_to_end(
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, StepLog, read_log
     from pipeline.training.supervision import Supervised
+    from pipeline.training.trackers import trackers
     from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
@@ -101,7 +102,7 @@ def train_to_end(
     preflight, mark = Preflight(trainer, recipe, checkpoints), MarkCheckpoints(trainer.accelerator)
     first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    watching = _watching(trainer, recipe, rows, checkpoints, measured)
+    watching = (*_watching(trainer, recipe, rows, checkpoints, measured), *trackers(out))
     last = (*cadence(recipe, mark), mark, Supervised(trainer.accelerator, checkpoints.parent / "logs"))
     for callback in (*first, *watching, *last):  # whoever decides on the end comes before who saves and marks
         trainer.add_callback(callback)

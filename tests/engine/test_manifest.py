@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,10 @@ def test_planted_secrets_are_nowhere_under_outputs(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     outputs = tmp_path / "outputs"
     quick = ["+experiment=smoke", "stages.sft.max_steps=2", "stages.evaluate.generation=null"]
+    local = [tracker for tracker in ("tensorboard", "mlflow") if find_spec(tracker)]
+    quick.append(f"tracking.report_to=[{','.join(local)}]")
+    local = [tracker for tracker in ("tensorboard", "mlflow") if find_spec(tracker)]
+    quick.append(f"tracking.report_to=[{','.join(local)}]")
     done = run_pipeline(outputs, *quick, cwd=repository)
     assert done.code == 0, done.err
     run = (outputs / "runs" / "latest").resolve()

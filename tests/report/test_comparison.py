@@ -17,8 +17,9 @@ from pipeline.report.__main__ import main
 from pipeline.report.comparison import index
 from pipeline.report.comparison.build import Comparison, build, front
 from pipeline.report.comparison.entry import Entry, entry_from_json, entry_of
+from pipeline.report.comparison.laws import laws_of
 from pipeline.report.comparison.page import html, markdown
-from pipeline.report.comparison.words import headline
+from pipeline.report.comparison.words import headline, notes
 from pipeline.report.load import ReportError
 from tests.conftest import Finished
 
@@ -73,6 +74,34 @@ def test_the_best_comes_first_and_each_setting_is_shown(monkeypatch: pytest.Monk
     assert html(found) == page
 
 
+def pretrained(number: int, size: float) -> dict[str, Any]:
+    """A run that pretrained a model of a size, on L(N) = 1 + 50 N^-0.3."""
+    report = synthetic(number, score=1 + 50 * size**-0.3)
+    metrics = {"trainable_parameters": size}
+    report["stages"].append({"name": "pretrain/train", "kind": "pretrain.train", "tokens": 1e6, "metrics": metrics})
+    return report
+
+
+def test_runs_that_pretrain_get_their_scaling_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_cells(monkeypatch, lambda _: "worse")
+    sizes = (1e5, 2e5, 4e5, 8e5, 1.6e6)
+    found = build(entries(*(pretrained(number, size) for number, size in enumerate(sizes))), [])
+    [along_size, _] = laws_of(found)  # parameters, compute
+    assert along_size.predicted == pytest.approx(1 + 50 * sizes[-1] ** -0.3, rel=1e-3)
+    page = html(found)
+    assert "Fitted without run-004, it told" in page and page == html(found)
+    assert "Fitted without run-004, it told" in markdown(found)
+    assert page.count("<figure") == page.count("<table") + 1  # both cost figures share the table of runs
+    assert not laws_of(build(entries(*(synthetic(number) for number in range(5))), []))
+    by_rouge = build(entries(*(pretrained(number, size) for number, size in enumerate(sizes))), [], best="rougeL")
+    assert not laws_of(by_rouge)
+
+
+def test_the_best_run_tells_its_own_gain_with_the_interval() -> None:
+    told = notes(build(entries(synthetic(0), synthetic(1)), []))
+    assert any("changed bits per byte by −0.106 (−0.125 to −0.087)" in line for line in told)
+
+
 def test_a_winner_within_noise_is_no_winner(monkeypatch: pytest.MonkeyPatch) -> None:
     with_cells(monkeypatch, lambda other: "cannot tell" if other.id != "run-003" else "worse")
     tone, sentence = headline(build(entries(*(synthetic(n) for n in range(4))), []))
@@ -96,7 +125,7 @@ def test_another_metric_decides_when_asked() -> None:
 def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
     """Against the definition, pair by pair."""
     made = [
-        Entry(str(n), str(n), "", "", "m", None, {"t": {BITS: score}}, {}, {}, {}, {"seconds": price})
+        Entry(str(n), str(n), "", "", "m", None, {"t": {BITS: score}}, {}, {}, {}, {"seconds": price}, {})
         for n, (score, price) in enumerate(points)
     ]
     expected = {

@@ -7,13 +7,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import AutoLocator, FuncFormatter, NullFormatter
 
-from pipeline.report.charts import LARGE, MUTED, POINT, RAW, SMOOTH, Chart, svg
+from pipeline.report.charts import LARGE, MUTED, POINT, RAW, SMOOTH, Chart, Margins, svg
 from pipeline.report.comparison.build import COSTS, Comparison
 from pipeline.report.formatting import number
 from pipeline.report.safe_text import one_line, shortened, visible
 
 MOST_EFFECTS = 6
 _GIB = 2**30
+MARGINS = Margins(0.6, 0.5, 0.12, 0.1)
+"""Inches: five digits at the left, ticks and a title below."""
 
 
 def pareto_charts(found: Comparison) -> list[tuple[str, Chart]]:
@@ -44,7 +46,7 @@ def effect_charts(found: Comparison) -> list[tuple[str, Chart]]:
 
 
 def _chart(title: str, found: Comparison, draw: Any) -> Chart:
-    wide, narrow = (svg(size, draw, f"{title}|{found.label}|{size}") for size in LARGE)
+    wide, narrow = (svg(size, draw, f"{title}|{found.label}|{size}", MARGINS) for size in LARGE)
     return Chart(title, False, wide, narrow)
 
 

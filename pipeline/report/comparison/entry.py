@@ -10,7 +10,7 @@ from pipeline.report.metrics import lower_is_better
 from pipeline.report.safe_text import visible
 from pipeline.report.schema import SCHEMA_VERSION
 
-_PLACES = ("outputs", "run_id", "mode", "experiment", "lock_wait", "launch", "push_to_hub")
+_PLACES = ("outputs", "run_id", "mode", "experiment", "lock_wait", "launch", "push_to_hub", "tracking", "energy")
 """Settings that say where a run went, not what it was."""
 _ALIKE = ("perplexity", "generation", "template_sha256", "rouge", "bleu", "chrf", "stop")
 """Policies that have to be equal before two numbers can be compared."""
@@ -37,7 +37,9 @@ class Entry:
     settings: Mapping[str, Any]
     """The resolved configuration with dotted keys."""
     costs: Mapping[str, float]
-    """`seconds` and `memory` of training, `energy` where it was measured."""
+    """`seconds` and `memory` of training, `energy` where it is known."""
+    trained: Mapping[str, float]
+    """Of a run that pretrains: the `parameters` that a token meets, and the `tokens` it was trained on."""
 
     def score(self, task: str, metric: str) -> float | None:
         """One number of the tuned model."""
@@ -87,6 +89,7 @@ def _entry(report: Mapping[str, Any], folder: Path) -> Entry:
         ground=_ground(report, evaluation.get("policies") or {}),
         settings=_settings(report.get("config") or {}),
         costs=_costs(report.get("stages") or []),
+        trained=_trained(report.get("stages") or []),
     )
 
 
@@ -120,10 +123,19 @@ def _costs(stages: list[Mapping[str, Any]]) -> dict[str, float]:
         costs["seconds"] = float(sum(seconds))
     if memory := [stage["peak_memory_bytes"] for stage in training if stage.get("peak_memory_bytes") is not None]:
         costs["memory"] = float(max(memory))
-    energy = [(stage.get("metrics") or {}).get("energy_kwh") for stage in training]
+    energy = [(stage.get("energy") or {}).get("kwh") for stage in training]
     if energy and all(isinstance(each, int | float) for each in energy):
         costs["energy"] = float(sum(each for each in energy if each))
     return costs
+
+
+def _trained(stages: list[Mapping[str, Any]]) -> dict[str, float]:
+    """Size and tokens of the newest pretraining; empty without one."""
+    for stage in reversed(stages):
+        parameters = (stage.get("metrics") or {}).get("trainable_parameters")
+        if stage.get("kind") == "pretrain.train" and parameters and stage.get("tokens"):
+            return {"parameters": float(parameters), "tokens": float(stage["tokens"])}
+    return {}
 
 
 def refuse_unlike(entries: list[Entry]) -> None:

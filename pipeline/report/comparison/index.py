@@ -10,7 +10,7 @@ from pipeline.report.comparison.entry import Entry, entry_from_json, entry_of
 from pipeline.report.load import ReportError
 
 INDEX = "index.sqlite"
-_FORMAT = 1
+_FORMAT = 2
 """Raised when an entry holds something else: an older index is then made again."""
 
 

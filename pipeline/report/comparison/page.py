@@ -12,6 +12,7 @@ from pipeline.report import safe_text
 from pipeline.report.comparison import words
 from pipeline.report.comparison.build import Comparison
 from pipeline.report.comparison.charts import effect_charts, pareto_charts
+from pipeline.report.comparison.laws import law_charts, law_rows, law_sentence, laws_of
 from pipeline.report.render import TEMPLATES, environment, safe_charts, write_whole
 
 
@@ -31,9 +32,12 @@ def html(found: Comparison) -> str:
     drawn = safe_charts([chart for _, chart in effects])
     fronts = pareto_charts(found)
     front_drawn = safe_charts([chart for _, chart in fronts])
+    laws = laws_of(found)
+    law_drawn = safe_charts(law_charts(laws))
     template = environment(autoescape=True).get_template("comparison.html.j2")
     return template.render(
         **_context(found),
+        laws=[(law_sentence(law), chart, law_rows(law)) for law, chart in zip(laws, law_drawn, strict=True)],
         pareto=[(cost, chart) for (cost, _), chart in zip(fronts, front_drawn, strict=True)],
         effects=[(key, chart, words.effect_rows(found, key)) for (key, _), chart in zip(effects, drawn, strict=True)],
         more_settings=list(found.settings)[len(effects) :],
@@ -48,7 +52,8 @@ def markdown(found: Comparison) -> str:
     """The same for a terminal or a pull request."""
     template = environment(autoescape=False, finalize=safe_text.markdown).get_template("comparison.md.j2")
     effects = [(key, words.effect_rows(found, key)) for key in list(found.settings)[:6]]
-    return template.render(**_context(found), effects=effects).rstrip() + "\n"
+    laws = [(law_sentence(law), law_rows(law)) for law in laws_of(found)]
+    return template.render(**_context(found), effects=effects, laws=laws).rstrip() + "\n"
 
 
 def _context(found: Comparison) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from pipeline.report.comparison.entry import Entry
 
 def paired(base: Entry, other: Entry, task: str, metric: str) -> dict[str, Any] | str:
     """`{base, tuned, difference, low, high, p, n, verdict …}` of `other` against `base`, or why there is none."""
-    from eval.compare import compare
-    from eval.config import StatisticsConfig
-
     dataset = task.partition("/")[2]
     try:
         folders = [_predictions(read_run(Path(entry.folder)), entry.tuned, dataset) for entry in (base, other)]
         if None in folders:
             return "no stored predictions"
+        from eval.compare import compare
+        from eval.config import StatisticsConfig
+
         cells = compare(*folders, _statistics(base, StatisticsConfig))  # type: ignore[arg-type]
     except (ProvetuneError, DataError, OSError, ValueError, KeyError) as error:
         return str(error)

@@ -59,9 +59,7 @@ def _verdict(place: int, run: Compared) -> tuple[str, str]:
     if place == 0:
         return "best score", "better"
     if run.cell is None:
-        return (
-            f"not tested: {shortened(one_line(visible(run.why_not)), 120)}" if run.why_not else "not tested"
-        ), "unsure"
+        return "not tested", "unsure"
     words = {"worse": ("behind the best", "worse"), "better": ("ahead", "better")}
     return words.get(str(run.cell.get("verdict")), ("within noise of the best", "unsure"))
 
@@ -77,7 +75,12 @@ def _interval(cell: dict[str, Any] | None) -> str:
 def settings_text(found: Comparison, place: int, most: int = 8) -> str:
     """The varying settings of one run, by the last part of their names."""
     pairs = [(key.split(".")[-1], values[place]) for key, values in found.settings.items()]
-    return ", ".join(f"{name}={shortened(one_line(visible(str(value))), 40)}" for name, value in pairs[:most])
+    return ", ".join(f"{name}={shortened(one_line(visible(spelled(value))), 40)}" for name, value in pairs[:most])
+
+
+def spelled(value: Any) -> str:
+    """A setting as a person writes it: 0.0003, not 0.00030000000000000003."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def headline(found: Comparison) -> tuple[str, str]:
@@ -107,8 +110,13 @@ def notes(found: Comparison) -> list[str]:
         f"The best of {count(len(found.runs))} runs was chosen on the rows that it is scored on, so its score is a "
         "little too good: confirm it on rows that chose nothing."
     ]
+    gain = found.runs[0].entry.gains.get(found.task, {}).get(found.metric)
+    if gain and gain.get("difference") is not None:
+        told.append(f"Against its own base model the best run changed {label(found.metric)} by {_interval(gain)}.")
     if len(found.runs) > MOST_PAIRS + 1:
         told.append(f"Paired tests compare the best with the next {MOST_PAIRS} runs only.")
+    reasons = dict.fromkeys(run.why_not for run in found.runs if run.why_not)
+    told += [f"Not tested: {shortened(one_line(visible(reason)), 160)}" for reason in list(reasons)[:3]]
     return told + [f"Left out: {visible(one_line(line))}" for line in found.left_out[:50]]
 
 
@@ -117,7 +125,7 @@ def effect_rows(found: Comparison, key: str) -> list[tuple[str, str, str, str]]:
     values = found.settings[key]
     groups: dict[str, list[float]] = {}
     for value, run in zip(values, found.runs, strict=True):
-        groups.setdefault(one_line(visible(str(value))), []).append(run.value)
+        groups.setdefault(one_line(visible(spelled(value))), []).append(run.value)
     pick = min if found.lower_is_better else max
     return [
         (shortened(value, 60), number(len(scores)), number(sum(scores) / len(scores)), number(pick(scores)))
