@@ -196,7 +196,7 @@ class ProvetuneConfig(PreTrainedConfig):
             self.layer_types = [self._layer_type(layer) for layer in range(self.num_hidden_layers)]
         super().__post_init__(**kwargs)
         check(self)
-        self.base_model_tp_plan = tensor_parallel_plan(self)
+        self.base_model_tp_plan = tensor_parallel_plan(self)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _layer_type(self, layer: int) -> str:
         local = self.pattern == "interleaved" and (layer + 1) % (self.local_per_global + 1) != 0
