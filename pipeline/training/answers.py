@@ -43,7 +43,7 @@ class NeighbourRows(Sequence[dict[str, Any]]):
 
     def __getitem__(self, place: Any) -> Any:
         row = self.rows[int(self._order[place])]
-        found = {"input_ids": row["input_ids"], "labels": row["labels"], "label": row["label"]}
+        found = {name: row[name] for name in ("id", "input_ids", "labels", "label") if name in row}
         if self.neighbours:
             other = self.rows[int(self._order[self._before(place)])]
             prompt, answer = row["input_ids"][: _start(row)], other["input_ids"][_start(other) :]

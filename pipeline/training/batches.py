@@ -1,23 +1,16 @@
-"""How rows reach a trainer of TRL: named, so that a step without a number can say which rows it saw; packed where they
-share rows.
-"""
+"""How rows reach a trainer: named, so that a step without a number can say which rows it saw."""
 
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.errors import StageFailed
-from pipeline.training.packed import leak, packed_batch
 
-if TYPE_CHECKING:
-    from pipeline.training.loop import Rows
-
-AnyTrainer = TypeVar("AnyTrainer", bound=Any)
 NAMES = ("id", "documents")
+"""The columns that name a row, or what it is packed of; rows of validation have none, as they are no part of a step."""
 _SHOWN = 12
 
 
@@ -27,37 +20,17 @@ class Batches(TrainerCallback):
     Each rank names its own rows. The stop comes before the step's checkpoint is written, so that the last one is good.
     """
 
-    def __init__(self) -> None:
-        self._collate: Any = None
+    def __init__(self, trainer: Any) -> None:
+        self._collate: Any = trainer.data_collator
         self._read: deque[list[str]] = deque()  # names of the rows of each batch that no step has used yet
         self._step: list[str] = []
         self._done = True
-
-    def rows(self, rows: "Rows") -> "Rows":
-        """The same rows, those of validation without names: they are no part of a step."""
-        if rows.validation is None:
-            return rows
-        unnamed: Any = rows.validation
-        return replace(
-            rows, validation=unnamed.remove_columns([name for name in NAMES if name in unnamed.column_names])
-        )
-
-    def seat(self, trainer: AnyTrainer) -> AnyTrainer:
-        """Make the trainer collate through here. StageFailed when its model lets packed rows see each other."""
-        rows, tokenizer = trainer.train_dataset, trainer.processing_class
-        self._collate = trainer.data_collator
-        if "lengths" in rows.column_names:
-            _refuse_leak(trainer.model, rows)
-            pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-            self._collate = lambda batch: packed_batch(batch, int(pad))
         trainer.data_collator = self
         trainer.args.remove_unused_columns = False
-        return trainer
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """A batch, without the names of its rows."""
-        names = [name for row in rows for name in _names(row)]
-        if names:
+        if names := names_of(rows):
             self._read.append(names)
         return self._collate([{key: value for key, value in row.items() if key not in NAMES} for row in rows])
 
@@ -102,17 +75,6 @@ class Batches(TrainerCallback):
         return ", ".join(self._step[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _names(row: dict[str, Any]) -> list[str]:
-    return [row["id"]] if "id" in row else list(row.get("documents", []))
-
-
-def _refuse_leak(model: Any, rows: Any) -> None:
-    """Rounding is allowed: in 16 bits it is some hundredths of a logit, and a leak is tenths or more."""
-    import torch
-
-    allowed = 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.2
-    if (difference := leak(model, rows)) > allowed:
-        raise StageFailed(
-            f"packed conversations see each other in this model (its logits differ by {difference:.2g}); "
-            "set packing=none"
-        )
+def names_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The ids of rows, where they are known; of packed ones those of their documents."""
+    return [name for row in rows for name in ([row["id"]] if "id" in row else row.get("documents", []))]

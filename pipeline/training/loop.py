@@ -35,11 +35,13 @@ class Rows:
     """Tokens of a training row, padding not counted."""
 
 
-def load_rows(folder: Path, recipe: TrainConfig, without: Sequence[str]) -> Rows:
-    """The prepared rows without some columns; validation rows only when they are asked for."""
+def load_rows(folder: Path, recipe: TrainConfig) -> Rows:
+    """The prepared rows; those of validation only when they are asked for, and without their names."""
     from datasets import load_from_disk
 
-    rows: Any = load_from_disk(str(folder / "train")).remove_columns(list(without))
+    from pipeline.training.batches import NAMES
+
+    rows: Any = load_from_disk(str(folder / "train"))
     if len(rows) == 0:
         raise DataError("no training rows; check data.NAME.splits and the funnel of the filter stage")
     counted = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["splits"]["train"]
@@ -48,7 +50,8 @@ def load_rows(folder: Path, recipe: TrainConfig, without: Sequence[str]) -> Rows
         return Rows(rows, None, mean)
     if not (folder / "validation").exists():
         raise DataError("validate_every is set, but there are no validation rows; raise data.NAME.splits.validation")
-    validation: Any = load_from_disk(str(folder / "validation")).remove_columns(list(without))
+    validation: Any = load_from_disk(str(folder / "validation"))
+    validation = validation.remove_columns([name for name in NAMES if name in validation.column_names])
     return Rows(rows, validation.select(range(min(len(validation), recipe.validation_rows))), mean)
 
 
@@ -84,35 +87,32 @@ def train_to_end(
     """
     from transformers import set_seed
 
-    from pipeline.training.checkpoints import MarkCheckpoints, cadence, refuse_other_recipe
+    from pipeline.training.batches import Batches
+    from pipeline.training.checkpoints import MarkCheckpoints, cadence
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
-    from pipeline.training.step_log import STEPS, StepLog, read_log
+    from pipeline.training.step_log import StepLog
     from pipeline.training.supervision import Supervised
     from pipeline.training.trackers import trackers
-    from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
     set_seed(recipe.seed)
     (checkpoints := out / "checkpoints").mkdir(exist_ok=True)
-    resumed, first_step = _continued(checkpoints)
-    refuse_other_recipe(checkpoints, recipe, resumed is not None)
+    resumed, first_step = _continued(checkpoints, recipe)
     trainer: Any = make_trainer(steps, checkpoints)
     _set_up(trainer, recipe, checkpoints, first_step)
     preflight, mark = Preflight(trainer, recipe, checkpoints), MarkCheckpoints(trainer.accelerator)
-    first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
-    measured = watch or partial(ValidationLoss, shifted=shifted)
-    watching = (*_watching(trainer, recipe, rows, checkpoints, measured), *trackers(out))
+    log = StepLog(checkpoints, first_step, steps, track)
+    measuring = _measuring(trainer, recipe, rows, checkpoints, watch, shifted)
+    first = (*[preflight] * recipe.preflight, Batches(trainer), *callbacks, log, *measuring, *trackers(out))
     last = (*cadence(recipe, mark), mark, Supervised(trainer.accelerator, checkpoints.parent / "logs"))
-    for callback in (*first, *watching, *last):  # whoever decides on the end comes before who saves and marks
+    for callback in (*first, *last):  # whoever decides on the end comes before who saves and marks
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
-    if recipe.early_stopping is not None and (checkpoints / BEST).exists():
-        return_to_best(trainer, checkpoints / BEST)
+    _return_to_best(trainer, recipe, checkpoints)
     save_trained(trainer, recipe, inputs, out)
-    done = read_log(checkpoints / STEPS)
-    tokens = rows.mean_tokens * recipe.batch_size * (len(done) - first_step)
-    return {**_metrics(trainer, done, tokens, seconds), "checkpoint_seconds": mark.seconds, **preflight.metrics}
+    metrics = _metrics(trainer, checkpoints, first_step, rows.mean_tokens * recipe.batch_size, seconds)
+    return metrics | preflight.metrics | {"checkpoint_seconds": mark.seconds}
 
 
 def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: int) -> None:
@@ -131,20 +131,34 @@ def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: in
     trainer.accelerator.wait_for_everyone()
 
 
-def _watching(
-    trainer: Any, recipe: TrainConfig, rows: Rows, checkpoints: Path, measured: "Callable[..., TrainerCallback]"
+def _measuring(
+    trainer: Any,
+    recipe: TrainConfig,
+    rows: Rows,
+    checkpoints: Path,
+    watch: "Callable[..., TrainerCallback] | None",
+    shifted: bool,
 ) -> list["TrainerCallback"]:
-    """What happens between steps: measure, decide on the end."""
+    """Who measures between steps, and decides on the end."""
     from pipeline.training.pruning import PruneByMedian
+    from pipeline.training.validation import ValidationLoss
 
     if rows.validation is None or recipe.validate_every is None:
         return []
-    every, patience = recipe.validate_every, recipe.early_stopping
-    watching: list[Any] = [measured(trainer, rows.validation, every, checkpoints, patience=patience)]
+    every, measure = recipe.validate_every, watch or partial(ValidationLoss, shifted=shifted)
+    measuring: list[Any] = [measure(trainer, rows.validation, every, checkpoints, patience=recipe.early_stopping)]
     if (rule := rule_of_this_process()) is not None:
         stage = yaml.safe_load((checkpoints.parent / "stage.yaml").read_text(encoding="utf-8"))["name"]
-        watching.append(PruneByMedian(trainer.accelerator, rule, stage, every, checkpoints))
-    return watching
+        measuring.append(PruneByMedian(trainer.accelerator, rule, stage, every, checkpoints))
+    return measuring
+
+
+def _return_to_best(trainer: Any, recipe: TrainConfig, checkpoints: Path) -> None:
+    """With early stopping: the weights of the lowest validation loss."""
+    from pipeline.training.validation import BEST, return_to_best
+
+    if recipe.early_stopping is not None and (checkpoints / BEST).exists():
+        return_to_best(trainer, checkpoints / BEST)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -154,16 +168,23 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _continued(checkpoints: Path) -> tuple[str | None, int]:
-    """The newest whole checkpoint and its step; None and 0 when there is none."""
-    from pipeline.training.checkpoints import latest_complete
+def _continued(checkpoints: Path, recipe: TrainConfig) -> tuple[str | None, int]:
+    """The newest whole checkpoint and its step; None and 0 when there is none. StageFailed at one of other settings."""
+    from pipeline.training.checkpoints import latest_complete, refuse_other_recipe
 
     newest = latest_complete(checkpoints)
+    refuse_other_recipe(checkpoints, recipe, newest is not None)
     return (str(newest), int(newest.name.rsplit("-", 1)[1])) if newest else (None, 0)
 
 
-def _metrics(trainer: Any, log: list[dict[str, float]], tokens: float, seconds: float) -> dict[str, float]:
+def _metrics(
+    trainer: Any, checkpoints: Path, first_step: int, tokens_per_step: float, seconds: float
+) -> dict[str, float]:
     """Losses, and the speed of the steps that this process made (padding not counted)."""
+    from pipeline.training.step_log import STEPS, read_log
+
+    log = read_log(checkpoints / STEPS)
+    tokens = tokens_per_step * (len(log) - first_step)
     trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     return {
         "first_loss": log[0]["loss"],

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pipeline.errors import StageFailed
+
 Batch = dict[str, Any]
 IGNORED = -100
 
@@ -83,6 +85,18 @@ def leak(model: Any, rows: Any, tried: int = 64) -> float:
         alone = model(input_ids=batch["input_ids"][:, start : start + length], use_cache=False).logits[0]
     model.train(was_training)
     return float((together.float() - alone.float()).abs().max())
+
+
+def refuse_leak(model: Any, rows: Any, what: str) -> None:
+    """StageFailed when a packed row's parts see each other.
+
+    Rounding is allowed: in 16 bits it is some hundredths of a logit, and a leak is tenths or more.
+    """
+    allowed = 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.2
+    if (difference := leak(model, rows)) > allowed:
+        raise StageFailed(
+            f"packed {what} see each other in this model (its logits differ by {difference:.2g}); set packing=none"
+        )
 
 
 def _on(model: Any, value: Any) -> Any:

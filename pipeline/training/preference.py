@@ -21,7 +21,7 @@ def load_judged(inputs: Mapping[str, Path], recipe: PreferenceTrainConfig) -> "R
 
     from pipeline.training.loop import load_rows
 
-    rows = load_rows(inputs["rows"], recipe, without=["id"])
+    rows = load_rows(inputs["rows"], recipe)
     if len(rows.train) < recipe.batch_size:
         raise DataError(
             f"{len(rows.train)} training rows do not fill one batch of {recipe.batch_size}; lower batch_size, or "

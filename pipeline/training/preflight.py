@@ -21,6 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.errors import StageFailed
 from pipeline.training.activation_memory import Batch
+from pipeline.training.batches import names_of
 from pipeline.training.config import TrainConfig
 from pipeline.training.lengths import by_length
 from pipeline.training.memory import training_memory
@@ -54,7 +55,7 @@ class Preflight(TrainerCallback):
         if loss != loss:  # nan
             raise StageFailed(
                 "preflight: the loss of the longest batch is nan before any step; use model.dtype=float32, or look at "
-                f"its rows: {', '.join(_names(rows))}"
+                f"its rows: {', '.join(names_of(rows))}"
             )
         if (estimated := self._estimate(rows, tokens)) is not None:
             self.metrics["preflight_step_memory_estimated"] = estimated
@@ -119,11 +120,6 @@ class Preflight(TrainerCallback):
 def _lengths(rows: list[dict[str, Any]]) -> list[int]:
     """Tokens of each sequence."""
     return [len(value) for row in rows for name, value in row.items() if name.endswith("input_ids")]
-
-
-def _names(rows: list[dict[str, Any]]) -> list[str]:
-    """The ids of rows, where they are known; of packed ones those of their documents."""
-    return [name for row in rows for name in ([row["id"]] if "id" in row else row.get("documents", []))]
 
 
 def _step_at_zero(optimizer: Any) -> None:

@@ -4,7 +4,6 @@ Trainer's own mean loss covers only the steps since the resume; this log covers 
 """
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from data_prep.progress import Track
 from pipeline.artifacts import write_text
-from pipeline.errors import StageFailed
 
 STEPS, VALIDATION = "steps.jsonl", "validation.jsonl"
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
@@ -35,7 +33,7 @@ def cut_back(file: Path, step: int) -> None:
 
 
 class StepLog(TrainerCallback):
-    """Writes loss, learning rate and gradient norm of each step and shows progress; stops at a loss of nan or inf."""
+    """Writes loss, learning rate and gradient norm of each step and shows progress."""
 
     def __init__(self, folder: Path, first_step: int, max_steps: int, track: Track):
         self._folder, self._first_step, self._max_steps = folder, first_step, max_steps
@@ -61,23 +59,14 @@ class StepLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Append a line; every rank checks the loss, rank 0 writes."""
+        """Append a line; rank 0 writes."""
         logs = logs or {}
-        if "loss" in logs:
-            self._refuse_nonsense(state.global_step, logs)
-            if state.is_world_process_zero:
-                values = {name: logs[name] for name in KEPT if name in logs}
-                with (self._folder / STEPS).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": state.global_step, **values}) + "\n")
+        if "loss" in logs and state.is_world_process_zero:
+            values = {name: logs[name] for name in KEPT if name in logs}
+            with (self._folder / STEPS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **values}) + "\n")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let the bar end."""
         for _step in self._bar:
             continue
-
-    def _refuse_nonsense(self, step: int, logs: dict[str, float]) -> None:
-        if not math.isfinite(logs["loss"]):
-            raise StageFailed(
-                f"the loss of step {step} is {logs['loss']}; lower learning_rate, raise warmup_steps or use "
-                "model.dtype=float32 (the last checkpoint before it is kept)"
-            )

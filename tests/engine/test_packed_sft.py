@@ -108,28 +108,14 @@ def test_every_token_of_a_packed_row_has_the_loss_that_it_has_alone(name: str) -
 
 
 def test_a_model_that_ignores_positions_is_refused(smoke: Finished, tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
     from transformers import MambaConfig, MambaForCausalLM
 
-    from pipeline.training.batches import Batches
+    from pipeline.training.packed import refuse_leak
 
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4))
-    rows = SimpleNamespace(column_names=["input_ids", "lengths"])
+    row = {"input_ids": [*range(3, 20)], "labels": [*range(3, 20)], "lengths": [8, 9]}
     with pytest.raises(StageFailed, match=r"packed conversations see each other .*; set packing=none"):
-        Batches().seat(
-            SimpleNamespace(
-                model=model,
-                train_dataset=_Rows([{"input_ids": [*range(3, 20)], "labels": [*range(3, 20)], "lengths": [8, 9]}]),
-                processing_class=SimpleNamespace(pad_token_id=0, eos_token_id=0),
-                data_collator=None,
-                args=rows,
-            )
-        )
-
-
-class _Rows(list[dict[str, Any]]):
-    column_names = ("input_ids", "labels", "lengths")
+        refuse_leak(model, [row], "conversations")
 
 
 @pytest.mark.parametrize("packing", ["none", "best_fit"])

@@ -42,9 +42,12 @@ def ordered_rows(
 
     from pipeline.training.answers import NeighbourRows
 
+    rows: Any = load_from_disk(str(inputs["rows"] / split))
+    if split != "train" and "id" in rows.column_names:
+        rows = rows.remove_columns("id")  # only rows of a step have names
     audit = json.loads((inputs["rows"] / "audit.json").read_text(encoding="utf-8"))
     return NeighbourRows(
-        rows=load_from_disk(str(inputs["rows"] / split)),
+        rows=rows,
         reference=load_from_disk(str(inputs["reference"] / split)) if "reference" in inputs else None,
         neighbours=recipe.loss == "kto",
         batch_size=recipe.batch_size,

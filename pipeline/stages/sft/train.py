@@ -17,17 +17,16 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
 
     Raises StageFailed when the loss is no number, DataError when there is nothing to train on.
     """
-    from pipeline.training.batches import Batches
     from pipeline.training.loop import load_rows, sized, train_to_end
 
-    recipe, batches = SftTrainConfig.model_validate(config), Batches()
-    rows = batches.rows(load_rows(inputs["rows"], recipe, without=[]))
+    recipe = SftTrainConfig.model_validate(config)
+    rows = load_rows(inputs["rows"], recipe)
     recipe = sized(recipe, rows)
 
     def make_trainer(steps: int, checkpoints: Path) -> "SFTTrainer":
-        return batches.seat(_trainer(recipe, inputs, rows.train, steps, checkpoints))
+        return _trainer(recipe, inputs, rows.train, steps, checkpoints)
 
-    return train_to_end(recipe, rows, inputs, out, track, make_trainer, callbacks=[batches])
+    return train_to_end(recipe, rows, inputs, out, track, make_trainer)
 
 
 def _trainer(
@@ -43,6 +42,7 @@ def _trainer(
     from pipeline.training.adapters import adapter_config
     from pipeline.training.arguments import refuse_lonely_ranks, training_arguments
     from pipeline.training.models import load_start, load_tokenizer
+    from pipeline.training.packed import collator, refuse_leak
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
     model = load_start(recipe, inputs)
@@ -59,4 +59,7 @@ def _trainer(
         peft_config=adapter_config(recipe, model, inputs["weights"]),
     )
     refuse_lonely_ranks(trainer.accelerator)
+    if "lengths" in rows.column_names:
+        refuse_leak(trainer.model, rows, "conversations")
+        trainer.data_collator = collator("causal", True, tokenizer, trainer.model)
     return trainer
