@@ -55,7 +55,8 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
     while waiting:
         several = max(2, at_once)  # a single worker of joblib's would be this process
         how: dict[str, Any] = {"return_as": "generator_unordered", "pre_dispatch": at_once, "batch_size": 1}
-        parallel: Any = Parallel(n_jobs=several, backend="loky", initializer=_end_with_the_sweep, **how)
+        first = {"initializer": _end_with_the_sweep, "initargs": (os.getpid(),)}
+        parallel: Any = Parallel(n_jobs=several, backend="loky", **first, **how)
         try:
             for ended in parallel(delayed(run_job)(asdict(job)) for job in list(waiting.values())):
                 waiting.pop(ended["number"])
@@ -65,9 +66,9 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
             at_once = 1
 
 
-def _end_with_the_sweep() -> None:
+def _end_with_the_sweep(sweep: int) -> None:
     """First in each worker: loky's would finish its job and idle for minutes after its sweep was killed."""
-    end_with(os.getppid(), None)
+    end_with(sweep, None)  # perhaps it is dead already, and `getppid` another
 
 
 def _after_a_death(waiting: dict[int, Job], alone: bool) -> Iterator[Outcome]:
