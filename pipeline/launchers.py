@@ -9,7 +9,6 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,10 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
     while waiting:
         several = max(2, at_once)  # a single worker of joblib's would be this process
         how: dict[str, Any] = {"return_as": "generator_unordered", "pre_dispatch": at_once, "batch_size": 1}
-        parallel: Any = Parallel(n_jobs=several, backend="loky", **how)
+        first = {"initializer": _end_with_the_sweep, "initargs": (os.getpid(),)}
+        parallel: Any = Parallel(n_jobs=several, backend="loky", **first, **how)
         try:
-            for ended in parallel(delayed(_in_loky)(asdict(job)) for job in list(waiting.values())):
+            for ended in parallel(delayed(run_job)(asdict(job)) for job in list(waiting.values())):
                 waiting.pop(ended["number"])
                 yield Outcome(**ended)
         except TerminatedWorkerError:
@@ -66,15 +66,9 @@ def joblib(launcher: Joblib, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
             at_once = 1
 
 
-def _in_loky(job: dict[str, Any]) -> dict[str, Any]:
-    _end_with_the_sweep()
-    return run_job(job)
-
-
-@cache
-def _end_with_the_sweep() -> None:
-    """Once per worker: loky's would finish its job and idle for minutes after its sweep was killed."""
-    end_with(os.getppid(), None)
+def _end_with_the_sweep(sweep: int) -> None:
+    """First in each worker: loky's would finish its job and idle for minutes after its sweep was killed."""
+    end_with(sweep, None)  # perhaps it is dead already, and `getppid` another
 
 
 def _after_a_death(waiting: dict[int, Job], alone: bool) -> Iterator[Outcome]:

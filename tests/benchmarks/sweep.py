@@ -4,8 +4,8 @@
 
 A sweep's jobs run one after the other in one process (`basic`), against one `python -m pipeline` per job; interleaved.
 The parent's imports are shared by the jobs of a sweep; each job starts its own worker, which imports torch again. The
-100 finished jobs are copies of one finished run under the names and configurations that they would have. Beside the wall
-clock stands the processor time, which other work on the machine disturbs less.
+100 finished jobs are copies of one finished run under the names and configurations that they would have. Beside the
+wall clock stands the processor time, which other work on the machine disturbs less.
 """
 
 import json

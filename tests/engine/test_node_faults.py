@@ -180,11 +180,12 @@ def test_nodes_that_die_at_every_boundary_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.end_to_end
 def test_a_signal_to_one_node_stops_both_at_a_checkpoint(tmp_path: Path) -> None:
-    overrides = ("run_id=x", "stages.sft.max_steps=60", "stages.sft.checkpoint_every=1000")
+    overrides = ("run_id=x", "stages.sft.max_steps=300", "stages.sft.checkpoint_every=1000", "launch.node_timeout=60")
     pair = [start(tmp_path, rank, *overrides) for rank in (0, 1)]
     deadline = time.monotonic() + 200
     while not any(file.stat().st_size for file in tmp_path.glob("artifacts/sft.train/*/checkpoints/steps.jsonl")):
-        assert time.monotonic() < deadline and all(one.poll() is None for one in pair)
+        assert time.monotonic() < deadline
+        assert all(one.poll() is None for one in pair), [ended(one, 5) for one in pair if one.poll() is not None]
         time.sleep(0.05)
     pair[1].send_signal(signal.SIGUSR1)
     ends = [ended(one) for one in pair]
@@ -193,4 +194,4 @@ def test_a_signal_to_one_node_stops_both_at_a_checkpoint(tmp_path: Path) -> None
     assert list(tmp_path.glob("artifacts/sft.train/*/checkpoints/checkpoint-*/complete.json"))
     ends = [ended(one, 300) for one in [start(tmp_path, rank, *overrides) for rank in (0, 1)]]
     assert [code for code, _, _ in ends] == [0, 0] and "resumed" in ends[0][1], ends
-    assert len(losses(tmp_path)) == 60
+    assert len(losses(tmp_path)) == 300

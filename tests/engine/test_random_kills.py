@@ -1,7 +1,8 @@
 """Fifty kills at random moments of whatever belongs to a run; the training still ends at the same losses.
 
-The launch is no part of a fingerprint, so that one training is continued in turn by one process, two ranks, two nodes
-and a sweep. PROVETUNE_KILLS sets another number of kills, PROVETUNE_SEED another series.
+The launch is no part of a fingerprint: one training is continued in turn by whatever has as many ranks, and must equal an
+undisturbed one exactly. (One rank and two sum in another order: after 60 steps their losses differ by 1e-4, undisturbed.)
+PROVETUNE_KILLS sets another number of kills, PROVETUNE_SEED another series.
 """
 
 import fcntl
@@ -42,6 +43,8 @@ KINDS = {
     "worker of a sweep": (SWEEP,),
 }
 """What is killed → the overrides of the processes that run then."""
+ONE_RANK = ("parent", "worker", "sweep", "worker of a sweep")
+TWO_RANKS = ("parent of ranks", "launcher", "rank", "node")
 
 
 class Run:
@@ -135,12 +138,14 @@ def refuse_stale_locks(outputs: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def train_under_fire(outputs: Path, seed: int, kills: int, chance: random.Random) -> list[str]:
+def train_under_fire(
+    outputs: Path, seed: int, kills: int, chance: random.Random, kinds: tuple[str, ...], launch: tuple[str, ...]
+) -> list[str]:
     """Start and kill until the training is whole or `kills` are done; then let it end. What was killed."""
     killed: list[str] = []
     sealed: dict[Path, int] = {}
     while len(killed) < kills and not list(outputs.glob("artifacts/sft.train/*/done.json")):
-        run = Run(outputs, chance.choice(list(KINDS)), seed)
+        run = Run(outputs, chance.choice(kinds), seed)
         if run.wait(chance) and (victims := run.victims()):
             victim = chance.choice(victims)
             victim.send_signal(signal.SIGKILL)
@@ -150,7 +155,7 @@ def train_under_fire(outputs: Path, seed: int, kills: int, chance: random.Random
         done = {file: file.stat().st_mtime_ns for file in outputs.glob("artifacts/*/*/done.json")}
         assert sealed.items() <= done.items(), "what was finished is never made again"
         sealed = done
-    finished = run_pipeline(outputs, *RUN, f"seed={seed}")
+    finished = run_pipeline(outputs, *RUN, *launch, f"seed={seed}")
     assert finished.code == 0, finished.out + finished.err
     return killed
 
@@ -164,10 +169,11 @@ def test_fifty_random_kills_lose_nothing(copied: Path, tmp_path: Path) -> None:
     while len(killed) < KILLS:
         seed += 1
         place = Path(shutil.copytree(copied, tmp_path / f"under fire {seed}", symlinks=True))
-        killed += train_under_fire(place, seed, KILLS - len(killed), chance)
+        kinds, launch = ((ONE_RANK, ()), (TWO_RANKS, RANKS))[seed % 2]
+        killed += train_under_fire(place, seed, KILLS - len(killed), chance, kinds, launch)
         whole = Path(shutil.copytree(copied, tmp_path / f"whole {seed}", symlinks=True))
-        assert run_pipeline(whole, *RUN, f"seed={seed}").code == 0
+        assert run_pipeline(whole, *RUN, *launch, f"seed={seed}").code == 0
         ours, undisturbed = losses(place), losses(whole)
-        assert [step for step, _ in ours] == [step for step, _ in undisturbed] == list(range(1, STEPS + 1))
-        assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in undisturbed], abs=1e-4)
+        assert [step for step, _ in ours] == list(range(1, STEPS + 1))
+        assert ours == undisturbed
     print({kind: killed.count(kind) for kind in KINDS})

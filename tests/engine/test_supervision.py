@@ -18,7 +18,10 @@ import pytest
 from pipeline import heartbeat
 from pipeline.cli import compose_open, plain_values
 from pipeline.config import RunConfig, validate
+from pipeline.errors import StageFailed
 from pipeline.heartbeat import SETTLED_STEPS, Heart, Hearts, last_lines
+from pipeline.progress import EVENTS, EventReader, EventWriter
+from pipeline.supervise import end_of_ranks, follow
 from tests.conftest import Finished, run_pipeline
 from tests.engine.test_launch import LONG, TWO, Training, alive
 
@@ -163,6 +166,26 @@ def test_the_last_lines_of_a_rank(tmp_path: Path) -> None:
     assert last_lines(tmp_path, 3) == []
     (tmp_path / "rank3.log").write_text("".join(f"line {n}\n" for n in range(5000)), encoding="utf-8")
     assert last_lines(tmp_path, 3, 2) == ["line 4998", "line 4999"]
+
+
+TORCHRUN = "Root Cause (first observed failure):\n[0]:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 4711)\n"
+
+
+def test_a_dead_rank_is_named_and_its_last_lines_are_shown(tmp_path: Path) -> None:
+    """By torchrun's account, also where the other rank was the first to say that something is wrong."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "launcher.log").write_text(TORCHRUN, encoding="utf-8")
+    (logs / "rank1.log").write_text("step 7\nstep 8\n", encoding="utf-8")
+    events, told = EventReader(logs / EVENTS), list[dict]()
+    writer = EventWriter(logs / EVENTS)
+    writer.send("failed", rank=0, error="RuntimeError", message="Connection closed by peer", code=4)
+    writer.close()
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"], text=True)
+    child.wait()
+    with pytest.raises(StageFailed, match=r"rank 1 \(process 4711\) was killed by signal 9.*; the others were stopped"):
+        follow(child, tmp_path, events, 2, told.append, end_of_ranks, 60, patient=True)
+    assert [event["message"] for event in told if event["event"] == "log"] == ["rank 1: step 7", "rank 1: step 8"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.launchers_config import LAUNCHERS
 from pipeline.sweep import choices, choose_launcher, compose_points
 from pipeline.sweep_config import Objective
-from pipeline.sweep_jobs import Outcome, best_first, name_of
+from pipeline.sweep_jobs import Job, Outcome, best_first, name_of
 from tests.conftest import run_pipeline
 
 SMOKE = "+experiment=smoke"
@@ -144,6 +145,16 @@ def test_the_best_job_stands_first() -> None:
     assert [one.number for one in best_first(jobs, ["minimize"])] == [2, 0, 1]
     assert [one.number for one in best_first(jobs, ["maximize"])] == [0, 2, 1]
     assert [one.number for one in best_first(jobs, [])] != []
+
+
+def test_a_stopped_job_ends_a_sweep_in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A signal means the sweep, not only the job that it met."""
+    from pipeline import launchers
+
+    ends = iter([Outcome(0, [], "ran"), Outcome(1, [], "stopped", 75), Outcome(2, [], "ran")])
+    monkeypatch.setattr(launchers, "run_job", lambda _: asdict(next(ends)))
+    jobs = [Job(number, [], {}, str(tmp_path)) for number in range(3)]
+    assert [outcome.status for outcome in launchers.basic(None, jobs, tmp_path)] == ["ran", "stopped"]
 
 
 def test_a_jobs_run_is_named_by_what_decides_it() -> None:
