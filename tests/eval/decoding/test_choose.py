@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -45,6 +45,7 @@ def test_the_distribution_is_that_of_generate(settings: dict[str, Any]) -> None:
         assert shares == pytest.approx(expected[row].numpy(), abs=1.1e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=40), st.floats(0, 1, exclude_max=True), st.data())
 def test_what_is_barred_is_never_drawn(logits: list[float], number: float, data: st.DataObject) -> None:
     barred = data.draw(st.sets(st.integers(0, len(logits) - 1), max_size=len(logits) - 1))

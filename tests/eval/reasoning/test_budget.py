@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -40,8 +40,10 @@ class Scripted:
             yield Row(request, tokens[: min(ends[0] + 1 if ends else len(tokens), request.new_tokens)])
 
 
-def forced(engine: Any, least: int, most: int, end: str = str(END), count: int = 1) -> list[list[int]]:
-    budget = BudgetConfig(least=least, most=most, wait=str(WAIT), end=end)
+def forced(
+    engine: Any, least: int, most: int, end: str = str(END), count: int = 1, wait: str = str(WAIT)
+) -> list[list[int]]:
+    budget = BudgetConfig(least=least, most=most, wait=wait, end=end)
     requests = [Request(f"r{n}", [3], 3, n % 2) for n in range(count)]
     rows = list(think_then_answer(Numbers(), requests, budget, frozenset({STOP}), engine))
     assert sorted(row.request for row in rows) == sorted(requests)
@@ -69,13 +71,15 @@ def test_each_round_has_random_numbers_of_its_own() -> None:
     assert len({(request.id, request.number) for request in engine.asked}) == len(engine.asked) == 16
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([1, 2, END, STOP]), min_size=1, max_size=6),
     st.integers(0, 12), st.integers(1, 12), st.sampled_from([str(END), f"1 {END}"]),
+    st.sampled_from(["5", "5 6 5"]),
 )  # fmt: skip
-def test_a_thought_is_within_its_limits(thought: list[int], least: int, most: int, end: str) -> None:
+def test_a_thought_is_within_its_limits(thought: list[int], least: int, most: int, end: str, wait: str) -> None:
     marker = [int(part) for part in end.split()]
-    [tokens] = forced(Scripted(thought, marker), min(least, most), most, end)
+    [tokens] = forced(Scripted(thought, marker), min(least, most), most, end, wait=wait)
     assert tokens[-3:] == [7, 7, STOP] and tokens[-3 - len(marker) : -3] == marker
     assert min(least, most) <= len(tokens) - 3 - len(marker) <= most
     assert STOP not in tokens[:-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
@@ -80,6 +80,7 @@ def test_equal_votes_go_to_the_first(model: Any, tokenizer: Any, tmp_path: Path,
     assert {row["answer"] for row in rows} == {"2"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=1, max_size=12))
 def test_a_vote_is_a_most_frequent_answer(answers: list[int | None]) -> None:
     voted, given_ones = self_consistency(answers), [answer for answer in answers if answer is not None]
@@ -94,6 +95,7 @@ def test_a_vote_is_a_most_frequent_answer(answers: list[int | None]) -> None:
     assert agreement(told) == pytest.approx(most / len(answers))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.fractions(max_denominator=50).map(lambda value: value.limit_denominator(50)))
 def test_the_stated_number_is_found_behind_any_text(text: str, value: Any) -> None:
     assert extract_number(f"{text}\n#### {value}") == value
