@@ -12,7 +12,7 @@ from data_prep.progress import Track, silent
 from data_prep.tokens.config import Template
 from data_prep.tokens.template import end_of_turn
 from eval.config import GenerationConfig
-from eval.loading import context_length, number_format, weights_key
+from eval.loading import context_length, model_key, number_format
 from eval.predictions import Prediction, key_of, predict_resumably
 from eval.samples import Sample
 
@@ -54,7 +54,7 @@ def generation_key(
 ) -> str:
     """A hash of all that the answers depend on: weights, prompts, settings and stop tokens."""
     stops = stop_tokens(model, tokenizer, template)
-    return key_of(weights_key(model), [list(sample) for sample in samples], config.model_dump(), stops)
+    return key_of(model_key(model, tokenizer), [list(sample) for sample in samples], config.model_dump(), stops)
 
 
 def generation_policy(model: Any, config: GenerationConfig) -> str:
