@@ -28,7 +28,7 @@ from eval.fairness.bbq import bbq_items_of, score_bbq
 from eval.fairness.groups import score_winogender
 from eval.fairness.likelihoods import score_pairs
 from eval.fairness.pairs import pairs_of
-from eval.loading import weights_key
+from eval.loading import model_key
 from eval.predict import finish
 from eval.predictions import Measure, key_of
 from eval.reasoning.prompts import with_numbers
@@ -65,7 +65,7 @@ def predict_task(
     asked = _Asked(model, tokenizer, rows, [columns_of(row) for row in pool], [])
     measure = measure_of(task)
     settings = task.model_dump(mode="json", exclude={"batch_size"})
-    key = key_of(weights_key(model), settings, rows, asked.pool)
+    key = key_of(model_key(model, tokenizer), settings, rows, asked.pool)
     notes: dict[str, Any] = {}
 
     def compute(partial: Path) -> Rows:

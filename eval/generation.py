@@ -13,7 +13,7 @@ from eval.config import GenerationConfig
 from eval.decoding.choose import Request, Row
 from eval.decoding.config import BeamDecoding, ContrastiveDecoding, DecodingConfig, SampleDecoding
 from eval.decoding.engine import answers, log_probabilities
-from eval.loading import context_length, number_format, weights_key
+from eval.loading import context_length, model_key, number_format
 from eval.predictions import Prediction, key_of, predict_as_finished
 from eval.samples import Sample
 
@@ -67,7 +67,7 @@ def generation_key(
 ) -> str:
     """A hash of all that the answers depend on: weights, prompts, settings, decoding and stop tokens."""
     stops = stop_tokens(model, tokenizer, template)
-    return key_of(weights_key(model), [list(sample) for sample in samples], config.model_dump(), stops)
+    return key_of(model_key(model, tokenizer), [list(sample) for sample in samples], config.model_dump(), stops)
 
 
 def generation_policy(model: Any, config: GenerationConfig) -> str:

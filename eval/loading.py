@@ -5,8 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+import xxhash
 
 from data_prep.errors import DataError
 
@@ -14,7 +16,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 DEFAULT_CONTEXT = 2048
 """Context of a model that states none (lm-evaluation-harness takes the same)."""
 _UNSET_LENGTH = 10**9  # tokenizers without a limit carry a huge number
-_SAMPLED_ELEMENTS = 1024
+_KEYS: WeakKeyDictionary[Any, tuple[list[tuple[str, int, int]], str]] = WeakKeyDictionary()
+"""Model → the versions of its parameters when it was hashed, and the hash."""
 
 
 def load_model(
@@ -88,15 +91,25 @@ def number_format(model: Any) -> str:
     return str(model.dtype).removeprefix("torch.")
 
 
+def model_key(model: Any, tokenizer: Any) -> str:
+    """A hash of all weights, the tokenizer and its chat template: what answers of one model are kept under."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    known = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    told = [weights_key(model), known, str(tokenizer.chat_template), tokenizer.all_special_tokens]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
 def weights_key(model: Any) -> str:
-    """A short hash of up to 1024 evenly spaced elements of every parameter: tells two models apart in milliseconds."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // _SAMPLED_ELEMENTS)].to("cpu", torch.float32)
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        digest.update(sample.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """A hash of every byte of every parameter, remembered until one is written to."""
+    versions = [(name, each.data_ptr(), each._version) for name, each in model.named_parameters()]
+    known = _KEYS.get(model)
+    if known is None or known[0] != versions:
+        digest = xxhash.xxh3_128()
+        for name, parameter in model.named_parameters():
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        known = _KEYS[model] = versions, digest.hexdigest()
+    return known[1]
 
 
 def _merged(model: Any, adapter: Path) -> Any:

@@ -11,7 +11,7 @@ from data_prep.rows import read_rows
 from data_prep.tokens.config import Template
 from eval.config import GenerationConfig, PerplexityConfig
 from eval.generation import generate, generation_key, generation_policy, stop_tokens
-from eval.loading import weights_key
+from eval.loading import model_key
 from eval.measures import perplexity as likelihood
 from eval.measures.text import bleu_signature, chrf_signature, rouge_policy
 from eval.predictions import (
@@ -77,7 +77,7 @@ def _score(
     else:
         pieces = [likelihood.answer_windows(model, tokenizer, sample) for sample in samples]
         policy = likelihood.conditional_policy(model, tokenizer)
-    key = key_of(weights_key(model), policy, config.model_dump(), [list(sample) for sample in samples])
+    key = key_of(model_key(model, tokenizer), policy, config.model_dump(), [list(sample) for sample in samples])
 
     def compute(partial: Path) -> list[Prediction]:
         batches = [[(p.source.id, p) for p in b] for b in likelihood.batches_by_length(pieces, config.batch_size)]

@@ -58,12 +58,12 @@ def score_cloze(
     """One row for each chosen item, in the order of a hash of their ids."""
     from eval.choice.encode import encode_all
     from eval.choice.score import score_encoded
-    from eval.loading import weights_key
+    from eval.loading import model_key
 
     by_id = {item.id: item for item in items}
     chosen = [by_id[row["id"]] for row in choose([{"id": name} for name in by_id], config.max_rows)]
     asked = [(item.id, item.context, [config.delimiter + item.word]) for item in chosen]
-    key = key_of(weights_key(model), asked, config.model_dump(mode="json", exclude={"batch_size"}))
+    key = key_of(model_key(model, tokenizer), asked, config.model_dump(mode="json", exclude={"batch_size"}))
     scored = score_encoded(model, encode_all(model, tokenizer, asked, config), config, key, track, partial)
     return [_row(item, scored[item.id]) for item in chosen]
 

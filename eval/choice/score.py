@@ -22,7 +22,7 @@ from eval.choice.items import ChoiceItem
 from eval.choice.letters import LETTER_POLICY, read_letter
 from eval.choice.prompts import Asked, ask, prompt_of, shots_for
 from eval.choice.scoring import can_branch, score_windows
-from eval.loading import weights_key
+from eval.loading import model_key
 from eval.predictions import key_of, predict_resumably
 from eval.samples import Sample, choose
 
@@ -69,7 +69,7 @@ def choice_key(model: Any, tokenizer: Any, asked: Sequence[Asked], config: Choic
     """A hash of all that the rows depend on: weights, rendered items, settings."""
     settings = config.model_dump(mode="json", exclude={"batch_size"})
     return key_of(
-        weights_key(model), len(tokenizer), [[*one.item, one.context, one.compared] for one in asked], settings
+        model_key(model, tokenizer), len(tokenizer), [[*one.item, one.context, one.compared] for one in asked], settings
     )
 
 

@@ -16,7 +16,7 @@ from eval.choice.encode import encode_all
 from eval.choice.score import Rows, score_encoded
 from eval.fairness.config import PairConfig
 from eval.fairness.pairs import Pair
-from eval.loading import weights_key
+from eval.loading import model_key
 from eval.predictions import key_of
 from eval.samples import choose
 
@@ -37,7 +37,9 @@ def score_pairs(
         raise DataError("pairs: an id is there twice; give every row its own")
     chosen = [by_id[row["id"]] for row in choose([{"id": name} for name in by_id], config.max_rows)]
     asked = [(pair.id, pair.context, _continuations(pair)) for pair in chosen]
-    key = key_of(weights_key(model), asked, config.model_dump(mode="json", exclude={"batch_size", "normalise"}))
+    key = key_of(
+        model_key(model, tokenizer), asked, config.model_dump(mode="json", exclude={"batch_size", "normalise"})
+    )
     scored = score_encoded(model, encode_all(model, tokenizer, asked, config), config, key, track, partial)
     return [_row(pair, scored[pair.id]) for pair in chosen]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data_prep.errors import DataError
-from eval.loading import context_length, load_model, weights_key
+from eval.loading import context_length, load_model, model_key, weights_key
 from eval.measures.perplexity import rolling
 
 IDS = torch.tensor([[1, 9, 30, 31]])
@@ -111,3 +111,22 @@ def test_a_model_from_scratch_is_measured_where_its_code_may_run(tokenizer: Any,
     size = sum(len(text) for _, text in texts)
     value = found[str(tmp_path / "model")]["perplexity/a"]["bits_per_byte"]
     assert value == pytest.approx(nll / size / math.log(2), rel=1e-5)
+
+
+def test_a_key_hangs_on_every_weight_the_tokenizer_and_its_template(model: Any, tokenizer: Any) -> None:
+    """One number in one row of the embedding is another model; so is another tokenizer or template."""
+    import copy
+
+    same, changed = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        changed.model.embed_tokens.weight[117, 5] += 1e-3
+    template, words = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    template.chat_template = "{{ messages[0]['content'] }}"
+    words.add_tokens(["river"])
+    keys = [model_key(one, other) for one, other in ((model, tokenizer), (changed, tokenizer), (model, template))]
+    assert len({*keys, model_key(model, words)}) == 4
+    assert model_key(same, copy.deepcopy(tokenizer)) == keys[0]
+    with torch.no_grad():
+        same.lm_head.weight[0, 0] += 1  # a key that was asked for before is not remembered wrongly
+    assert weights_key(same) != weights_key(model)
+    assert weights_key(copy.deepcopy(model).to(torch.bfloat16)) != weights_key(model)

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest as SacreBleuTest
 from scipy import stats
 
 from eval.choice.statistics import mcnemar
@@ -15,6 +18,7 @@ from eval.config import StatisticsConfig
 from eval.fairness.measures import Measure, summarise
 from eval.judge.config import JudgeConfig, LocalJudge
 from eval.judge.summary import summarise_verdicts
+from eval.measures.text import bleu_counts, bleu_from_counts, chrf_counts, chrf_from_counts
 from eval.statistics import bootstrap_interval, cluster_sums, paired_test, percentile_interval, resample
 from eval.tasks import Metric, Task, mean_metric
 
@@ -185,3 +189,28 @@ def test_the_judges_win_rate_takes_the_same_interval() -> None:
     assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), abs=0.018)  # one prompt
     plain = summarise_verdicts(verdicts, config, PERCENTILE)["card"]["win_rate"]
     assert (plain["low"], plain["high"]) != (found["low"], found["high"])
+
+
+def test_the_swaps_of_a_corpus_score_give_sacrebleus_p() -> None:
+    """Paired approximate randomisation of BLEU and chrF on 40 sentences, one system a little worse."""
+    generator, words = (
+        np.random.default_rng(8),
+        ["the", "old", "mill", "river", "fox", "dog", "runs", "past", "a", "by"],
+    )
+    references = [" ".join(generator.choice(words, 12)) for _ in range(40)]
+
+    def noisy(share: float) -> list[str]:
+        return [
+            " ".join(word if generator.random() > share else "x" for word in reference.split())
+            for reference in references
+        ]
+
+    base, tuned = noisy(0.30), noisy(0.16)
+    metrics = {"BLEU": (BLEU(), bleu_counts, bleu_from_counts), "chrF2": (CHRF(), chrf_counts, chrf_from_counts)}
+    scorers = {name: metric for name, (metric, _, _) in metrics.items()}
+    _, theirs = SacreBleuTest([("base", base), ("tuned", tuned)], scorers, [references], "ar", 3000)()
+    for name, (_, counts, score) in metrics.items():
+        rows = counts(base, references), counts(tuned, references)
+        found = paired_test(*rows, score, resample(*rows, PERCENTILE), PERCENTILE)
+        assert found.tuned == pytest.approx(theirs[name][1].score, abs=1e-9)
+        assert 0.001 < found.p < 0.9 and found.p == pytest.approx(theirs[name][1].p_value, abs=0.03), name
