@@ -84,7 +84,6 @@ def train_to_end(
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import STEPS, StepLog, read_log
-    from pipeline.training.trackers import trackers
     from pipeline.training.validation import BEST, ValidationLoss, return_to_best
 
     steps = steps_of(recipe, rows)
@@ -96,7 +95,7 @@ def train_to_end(
     preflight = Preflight(trainer, recipe, checkpoints)
     first = [*[preflight] * recipe.preflight, *callbacks, StepLog(checkpoints, first_step, steps, track)]
     measured = watch or partial(ValidationLoss, shifted=shifted)
-    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured), *trackers(out)):
+    for callback in (*first, *_watching(trainer, recipe, rows, checkpoints, measured)):
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     if recipe.early_stopping is not None and (checkpoints / BEST).exists():
@@ -126,8 +125,9 @@ def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: in
 def _watching(
     trainer: Any, recipe: TrainConfig, rows: Rows, checkpoints: Path, measured: "Callable[..., TrainerCallback]"
 ) -> list["TrainerCallback"]:
-    """What happens between steps, in its order: measure, decide on the end, ask for a checkpoint, mark it."""
+    """What happens between steps, in its order: measure, decide on the end, ask for a checkpoint, mark it, track it."""
     from pipeline.training.checkpoints import CheckpointByTime, MarkCheckpoints
+    from pipeline.training.trackers import trackers
 
     watching: list[Any] = []
     if rows.validation is not None and recipe.validate_every is not None:
@@ -135,7 +135,7 @@ def _watching(
         watching.append(measured(trainer, rows.validation, every, checkpoints, patience=patience))
     if recipe.checkpoint_minutes is not None:
         watching.append(CheckpointByTime(trainer.accelerator, recipe.checkpoint_minutes))
-    return [*watching, MarkCheckpoints(trainer.accelerator)]
+    return [*watching, MarkCheckpoints(trainer.accelerator), *trackers(checkpoints.parent)]
 
 
 def _timed(work: Callable[[], object]) -> float:
