@@ -12,7 +12,7 @@ from data_prep.tokens.template import template_kind
 from eval.decoding.choose import Request, Row
 from eval.decoding.engine import answers
 from eval.generation import decoding_policy, request_of, stop_tokens, text_of
-from eval.loading import context_length, number_format, weights_key
+from eval.loading import context_length, model_key, number_format
 from eval.measures.answers import NUMBER_POLICY, extract_number, self_consistency
 from eval.predictions import Prediction, key_of, predict_as_finished
 from eval.reasoning.budget import think_then_answer
@@ -49,7 +49,7 @@ def score_reasoning(
         for start in range(0, len(asked), size):
             yield from _solved(model, tokenizer, asked[start : start + size], config)
 
-    key = key_of(weights_key(model), [list(sample) for sample in samples], config.model_dump(mode="json"))
+    key = key_of(model_key(model, tokenizer), [list(sample) for sample in samples], config.model_dump(mode="json"))
     return predict_as_finished(partial, key, list(by_id), work, track, "reasoning")
 
 

@@ -104,8 +104,8 @@ def train_to_end(
     preflight, mark = Preflight(trainer, recipe, checkpoints), MarkCheckpoints(trainer.accelerator)
     log = StepLog(checkpoints, first_step, steps, track)
     measuring = _measuring(trainer, recipe, rows, checkpoints, watch, shifted)
-    first = (*[preflight] * recipe.preflight, Batches(trainer), *callbacks, log, *measuring, *trackers(out))
-    last = (*cadence(recipe, mark), mark, Supervised(trainer.accelerator, checkpoints.parent / "logs"))
+    first = (*[preflight] * recipe.preflight, Batches(trainer), *callbacks, log, *measuring)
+    last = (*cadence(recipe, mark), mark, *trackers(out), Supervised(trainer.accelerator, out / "logs"))
     for callback in (*first, *last):  # whoever decides on the end comes before who saves and marks
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds

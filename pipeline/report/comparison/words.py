@@ -1,5 +1,6 @@
 """The comparison in words and rows of text, shared by page, Markdown and terminal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ def _verdict(place: int, run: Compared) -> tuple[str, str]:
     return words.get(str(run.cell.get("verdict")), ("within noise of the best", "unsure"))
 
 
-def _interval(cell: dict[str, Any] | None) -> str:
+def _interval(cell: Mapping[str, Any] | None) -> str:
     if not cell or cell.get("difference") is None:
         return MISSING
     decimals = decimals_for(cell.get("low"), cell.get("high"))
