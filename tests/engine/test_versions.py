@@ -128,6 +128,7 @@ SOURCES = {
                 for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks", "adapters")
             ),
             "eval/decoding/*.py",
+            "eval/reasoning/*.py",
             "eval/measures/*.py",
             "eval/choice/*.py",
             "eval/fairness/*.py",
