@@ -66,11 +66,12 @@ def answers(out: Path, task: str) -> list[dict[str, Any]]:
     return read_predictions(out / "model" / task, task, "generation")
 
 
-def test_word_problems_are_scored_by_the_number(reader: Path, tmp_path: Path) -> None:
+def test_word_problems_are_solved_in_steps_and_scored_by_the_number(reader: Path, tmp_path: Path) -> None:
     found = ask(reader, tmp_path / "out", "gsm8k", rows=GSM8K)
-    assert found["number/gsm8k"]["accuracy"] == 0
-    one = next(row for row in answers(tmp_path / "out", "gsm8k") if "Ann has 3 pens" in row["prompt"])
-    assert "End with a line of #### and the number." in one["prompt"] and one["reference"].endswith("#### 6")
+    assert found["reasoning/gsm8k"]["accuracy"] == 0
+    solved = read_predictions(tmp_path / "out" / "model" / "gsm8k", "gsm8k", "reasoning")
+    one = next(row for row in solved if "Ann has 3 pens" in row["prompt"])
+    assert "Think step by step." in one["prompt"] and one["reference"].endswith("#### 6")
 
 
 @pytest.mark.parametrize(
