@@ -30,8 +30,7 @@ def contrastive_search(
     Likeness is the cosine of the last hidden states; α = 0 is greedy. Ids (B, T) → (B, T + new). One pass of B·k rows
     for each new token. ValueError for an α outside 0 to 1 or no candidates.
     """
-    if not 0 <= alpha <= 1 or candidates < 1:
-        raise ValueError(f"alpha={alpha}, candidates={candidates}: alpha must be from 0 to 1, candidates at least 1")
+    _refuse(alpha, candidates)
     batch = input_ids.shape[0]
     rows = torch.arange(batch, device=input_ids.device)
     mask = given.get("attention_mask")
@@ -56,6 +55,11 @@ def contrastive_search(
         input_ids = torch.cat((input_ids, token[:, None]), -1)
         finished = finished | (stopping_criteria(input_ids, None) if stopping_criteria else False)
     return input_ids
+
+
+def _refuse(alpha: float, candidates: int) -> None:
+    if not 0 <= alpha <= 1 or candidates < 1:
+        raise ValueError(f"alpha={alpha}, candidates={candidates}: alpha must be from 0 to 1, candidates at least 1")
 
 
 def _least_alike(probability: Tensor, tried: Tensor, history: Tensor, mask: Tensor, alpha: float) -> Tensor:

@@ -148,3 +148,9 @@ def _best(output: str, references: Sequence[str], measure: Callable[[str, str], 
 def _same_length(predicted: Sequence[Any], gold: Sequence[Any]) -> None:
     if len(predicted) != len(gold) or not gold:
         raise DataError(f"labels: {len(predicted)} predicted for {len(gold)} right ones; give one for each, at least 1")
+
+
+def agreement(answers: Sequence[str | None]) -> float:
+    """The share of the answers that give the most frequent number; an answer without one agrees with nobody."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    return max(votes.values(), default=0) / len(answers)

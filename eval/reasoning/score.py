@@ -1,6 +1,5 @@
 """Solve problems step by step, once or several times, and vote on the number that the answers state."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -110,12 +109,6 @@ def _prediction(tokenizer: Any, sample: Sample, rows: Sequence[Row], stops: froz
         "finish_reasons": [reason for _, reason, _ in texts],
         "tokens": [tokens for _, _, tokens in texts],
     }
-
-
-def agreement(answers: Sequence[str | None]) -> float:
-    """The share of the answers that give the most frequent number; an answer without one agrees with nobody."""
-    votes = Counter(answer for answer in answers if answer is not None)
-    return max(votes.values(), default=0) / len(answers)
 
 
 def _refuse(model: Any, tokenizer: Any, samples: Sequence[Sample], config: ReasoningConfig) -> None:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from eval.measures.answers import extract_number
+from eval.measures.answers import agreement, extract_number
 from eval.predictions import Prediction
-from eval.reasoning.score import agreement
 from eval.tasks import Task, mean_metric
 
 

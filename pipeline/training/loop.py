@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer, TrainerCallback
 
+    from pipeline.training.checkpoints import MarkCheckpoints
+
 
 Sized = TypeVar("Sized", bound=TrainConfig)
 
@@ -88,12 +90,10 @@ def train_to_end(
     from transformers import set_seed
 
     from pipeline.training.batches import Batches
-    from pipeline.training.checkpoints import MarkCheckpoints, cadence
+    from pipeline.training.checkpoints import MarkCheckpoints
     from pipeline.training.preflight import Preflight
     from pipeline.training.saving import save_trained
     from pipeline.training.step_log import StepLog
-    from pipeline.training.supervision import Supervised
-    from pipeline.training.trackers import trackers
 
     steps = steps_of(recipe, rows)
     set_seed(recipe.seed)
@@ -105,8 +105,7 @@ def train_to_end(
     log = StepLog(checkpoints, first_step, steps, track)
     measuring = _measuring(trainer, recipe, rows, checkpoints, watch, shifted)
     first = (*[preflight] * recipe.preflight, Batches(trainer), *callbacks, log, *measuring)
-    last = (*cadence(recipe, mark), mark, *trackers(out), Supervised(trainer.accelerator, out / "logs"))
-    for callback in (*first, *last):  # whoever decides on the end comes before who saves and marks
+    for callback in (*first, *_saving(recipe, mark, out)):  # whoever decides on the end comes before who saves
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     _return_to_best(trainer, recipe, checkpoints)
@@ -151,6 +150,15 @@ def _measuring(
         stage = yaml.safe_load((checkpoints.parent / "stage.yaml").read_text(encoding="utf-8"))["name"]
         measuring.append(PruneByMedian(trainer.accelerator, rule, stage, every, checkpoints))
     return measuring
+
+
+def _saving(recipe: TrainConfig, mark: "MarkCheckpoints", out: Path) -> list["TrainerCallback"]:
+    """Who asks for checkpoints, marks them, tells trackers, and ends the training behind a mark, in this order."""
+    from pipeline.training.checkpoints import cadence
+    from pipeline.training.supervision import Supervised
+    from pipeline.training.trackers import trackers
+
+    return [*cadence(recipe, mark), mark, *trackers(out), Supervised(mark.accelerator, out / "logs")]
 
 
 def _return_to_best(trainer: Any, recipe: TrainConfig, checkpoints: Path) -> None:

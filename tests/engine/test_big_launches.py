@@ -13,6 +13,7 @@ from pipeline.config import LaunchConfig, RunConfig, validate
 from pipeline.errors import ConfigError
 from pipeline.launch import rank_command
 from pipeline.node_runner import node_command
+from pipeline.training.activation_memory import Batch
 from pipeline.training.config import TrainConfig
 from pipeline.training.memory import Memory, states, training_memory
 from tests.engine.test_preflight import LLAMA_8B
@@ -33,7 +34,7 @@ def full(launch: LaunchConfig, tokens: float = 2048) -> Memory:
             **{"seed": 1, "attention": "sdpa", "trust_remote_code": False},
         }
     )
-    return training_memory(recipe, LLAMA_8B, 1, tokens, launch.kind, launch.shards)
+    return training_memory(recipe, LLAMA_8B, Batch(1, tokens, on_gpu=True), launch.kind, launch.shards)
 
 
 @pytest.mark.parametrize("name", LAUNCHES)

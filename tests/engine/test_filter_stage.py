@@ -61,11 +61,11 @@ def test_an_evaluation_added_later_trains_nothing_again(tmp_path: Path) -> None:
     done = run_pipeline(tmp_path / "outputs", *run, evaluation(tmp_path, "late", leaks=rows))
     assert done.code == 0, done.err
     outcomes = {stage["name"]: stage["outcome"] for stage in done.report["stages"]}
-    assert outcomes["sft/train"] == outcomes["filter/towns"] == outcomes["evaluate/sft/towns"] == "cached"
+    assert outcomes["sft/train"] == outcomes["filter"] == outcomes["evaluate/sft/towns"] == "cached"
     (told,) = (each for each in done.report["warnings"] if each.startswith("late: "))
     removed, total = int(told.split()[1]), int(told.split()[3])
     assert told.endswith("of towns.") and "items stand in the training data and are left out" in told
-    trained = (done.artifact("filter/towns") / "towns/train.jsonl").read_text(encoding="utf-8")
+    trained = (done.artifact("filter") / "towns/train.jsonl").read_text(encoding="utf-8")
     leaked = [json.loads(line)["prompt"] for line in rows.read_text(encoding="utf-8").splitlines()[:20]]
     # Of the twenty only those count that did not fall into the test or validation split.
     assert removed == sum(prompt in trained for prompt in leaked) and 8 < removed < 20 and total == 30
@@ -80,11 +80,11 @@ def test_a_finished_filter_is_taken_although_an_evaluation_is_new(tmp_path: Path
     assert done.code == 0, done.err
     late = evaluation(tmp_path, "late")
     made = plan(outputs, CLEAN, early, late)
-    assert states(made)["filter/sample"] == "cached"
+    assert states(made)["filter"] == "cached"
     assert "late" not in made.flow.decontaminated and "early" in made.flow.decontaminated
     assert "evaluate/overlap/late" in states(made) and "evaluate/overlap/early" not in states(made)
     asked = plan(outputs, "++stages.filter.steps.decontamination={against: [early, late]}", early, late)
-    assert states(asked)["filter/sample"] == "new" and asked.flow.decontaminated == {"early", "late"}
+    assert states(asked)["filter"] == "new" and asked.flow.decontaminated == {"early", "late"}
     # In empty outputs everything that is known is cleaned.
     assert plan(tmp_path / "empty", CLEAN, early, late).flow.decontaminated == {"early", "late"}
 

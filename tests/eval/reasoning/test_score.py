@@ -15,12 +15,12 @@ from eval.compare import compare, summarise
 from eval.config import ReasoningTask, StatisticsConfig
 from eval.decoding.choose import Request, Row
 from eval.decoding.config import SampleDecoding
-from eval.measures.answers import extract_number, self_consistency
+from eval.measures.answers import agreement, extract_number, self_consistency
 from eval.predictions import read_policies, read_predictions
 from eval.reasoning import score
 from eval.reasoning.config import BudgetConfig, ReasoningConfig
 from eval.reasoning.prompts import problem_rows
-from eval.reasoning.score import agreement, score_reasoning
+from eval.reasoning.score import score_reasoning
 from eval.reasoning.tasks import reasoning_task
 
 PROBLEMS = [
