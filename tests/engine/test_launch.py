@@ -62,6 +62,10 @@ class Training:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def worker(self) -> psutil.Process:
+        """The process that trains; beside it runs the energy meter."""
+        return next(child for child in self.family if "pipeline.worker" in child.cmdline())
+
     def ranks(self) -> list[psutil.Process]:
         return [child for child in self.family if "RANK" in child.environ() and "pipeline.worker" in child.cmdline()]
 
@@ -117,7 +121,7 @@ def test_a_killed_rank_is_named_and_stops_the_others(tmp_path: Path, victim: int
 @pytest.mark.slow
 def test_a_killed_worker_is_told(tmp_path: Path) -> None:
     training = Training(tmp_path)
-    training.family[0].kill()
+    training.worker().kill()
     _, err = training.process.communicate(timeout=60)
     assert training.process.returncode == 4
     assert err.startswith("error: sft/train: a worker was killed by signal 9; signal 9 often means out of memory"), err

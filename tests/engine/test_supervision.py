@@ -217,10 +217,11 @@ def test_a_stopped_rank_is_named_and_everything_ends(prepared: Path, victim: int
 @pytest.mark.end_to_end
 def test_a_frozen_single_process_is_named(prepared: Path) -> None:
     training = Training(prepared, "launch.hang_timeout=15")
-    training.family[0].suspend()
+    worker = training.worker()
+    worker.suspend()
     _, err = training.process.communicate(timeout=120)
     assert training.process.returncode == 4
-    assert err.startswith(f"error: sft/train: rank 0 (process {training.family[0].pid} on "), err
+    assert err.startswith(f"error: sft/train: rank 0 (process {worker.pid} on "), err
     assert not alive(training.survivors())
 
 
