@@ -116,12 +116,15 @@ class _Heard:
 
     @property
     def place(self) -> tuple[int, int]:
+        """Step and phase, in the order of a training."""
         return self.state["step"], PHASES.index(self.state["phase"])
 
     def told(self, rank: int) -> str:
+        """The rank as an error names it."""
         return f"rank {rank} (process {self.state['pid']} on {self.state['host']})"
 
     def where(self) -> str:
+        """Step and phase in words."""
         return f"step {self.state['step']}, {self.state['phase']}"
 
 

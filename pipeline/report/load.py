@@ -35,7 +35,9 @@ def load_report(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise ReportError(f"{name}: no such file; a run writes it when it ends, also when it fails") from None
+        runs = file.parent / "runs"
+        inside = f"; {visible(str(runs))} holds runs: give one, or all of it" if runs.is_dir() else ""
+        raise ReportError(f"{name}: no such file; a run writes it when it ends, also when it fails{inside}") from None
     except OSError as error:
         raise ReportError(f"{name}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -195,7 +195,9 @@ def test_wrong_input_is_one_line_and_exit_2(
 
 
 def test_missing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (outputs := tmp_path / "outputs" / "runs").mkdir(parents=True)
     for arguments, message in (
+        ([str(outputs.parent)], f"; {outputs} holds runs: give one, or all of it"),
         ([str(tmp_path / "none")], "no such run; give"),
         ([str(tmp_path)], "no such file; a run writes it when it ends"),
         ([str(tmp_path / "a"), "b"], "no such run; give"),
