@@ -5,8 +5,41 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer that keeps room for columns to come: `DynamicLayer` copies all its states for every new token."""
+
+    _COLUMNS_AHEAD = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room: tuple[Tensor, Tensor] | None = None
+        self._filled: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Put the states (B, H, T, D) of new tokens behind the others; returns all."""
+        if not self.get_seq_length():
+            return super().update(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        # Rows that came or went have left the room that these views were of.
+        if self._room is None or self._filled is not self.keys or after > self._room[0].shape[2]:
+            ahead = (0, 0, 0, after - before + self._COLUMNS_AHEAD)
+            self._room = F.pad(self.keys, ahead), F.pad(self.values, ahead)
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self.keys, self.values = (room[:, :, :after] for room in self._room)
+        self._filled = self.keys
+        return self.keys, self.values
+
+
+def give_room(cache: Cache) -> Cache:
+    """The same cache, before anything is in it, with room for new columns where a layer keeps all of them."""
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def can_join(cache: Any) -> bool:

@@ -16,30 +16,26 @@ from transformers import Cache, DynamicCache
 
 from eval.decoding.caches import can_join, join, keep_rows
 from eval.decoding.choose import Choose, Request, Row
+from eval.decoding.prompts import Prompts
 
 
 class Slots:
     """The rows that are being answered, with their cache."""
 
-    def __init__(self, model: Any, choose: Choose, stops: frozenset[int], pad: int) -> None:
+    def __init__(self, model: Any, choose: Choose, stops: frozenset[int], prompts: Sequence[Sequence[int]], pad: int):
         self.rows: list[Row] = []
-        self._model, self._choose, self._stops, self._pad = model, choose, stops, pad
+        self._model, self._choose, self._stops = model, choose, stops
         self._cache: Cache | None = None
         self._mask = torch.empty(0)
         self._takes = inspect.signature(model.forward).parameters
+        self._prompts = Prompts(model.config, self._forward, prompts, pad)
 
     @torch.inference_mode()
     def admit(self, requests: Sequence[Request]) -> list[Row]:
         """Read the prompts and choose their first tokens; returns the rows that are finished with it."""
-        width = max(len(request.prompt) for request in requests)
-        ids = torch.full((len(requests), width), self._pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, request in enumerate(requests):
-            ids[row, width - len(request.prompt) :] = torch.tensor(request.prompt)
-            mask[row, width - len(request.prompt) :] = 1
-        mask = mask.to(self._model.device)
-        cache, rows = DynamicCache(config=self._model.config), [Row(request) for request in requests]
-        self._next(ids.to(self._model.device), mask, cache, rows)
+        logits, mask, cache = self._prompts.read([request.prompt for request in requests])
+        mask, rows = mask.to(self._model.device), [Row(request) for request in requests]
+        self._append(logits, rows)
         if self._cache is None or not self.rows:
             self.rows, self._cache, self._mask = rows, cache, mask
         else:
@@ -50,18 +46,21 @@ class Slots:
     def step(self) -> list[Row]:
         """One more token for every row; returns those that are finished with it."""
         assert self._cache is not None
-        last = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._model.device)
+        last = torch.tensor([[row.tokens[-1]] for row in self.rows])
         self._mask = F.pad(self._mask, (0, 1), value=1)
-        self._next(last, self._mask, self._cache, self.rows)
+        self._append(self._forward(last, self._mask, self._cache), self.rows)
         return self._leave()
 
-    def _next(self, ids: Tensor, mask: Tensor, cache: Cache, rows: Sequence[Row]) -> None:
-        """New ids (B, T) of rows whose cache and mask (B, S) are given: append the token that follows to each."""
+    def _forward(self, ids: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        """New ids (B, T) behind the cache, mask (B, S) of both → logits (B, V) of the last."""
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         more: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
         if "position_ids" in self._takes:
             more["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = self._model(ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
-        for row, token in zip(rows, self._choose(out.logits[:, -1], rows), strict=True):
+        return self._model(ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more).logits[:, -1]
+
+    def _append(self, logits: Tensor, rows: Sequence[Row]) -> None:
+        for row, token in zip(rows, self._choose(logits, rows), strict=True):
             row.tokens.append(token)
 
     def _leave(self) -> list[Row]:
@@ -88,7 +87,8 @@ def answer_in_slots(
     model: Any, requests: Sequence[Request], choose: Choose, stops: frozenset[int], pad: int, size: int
 ) -> Iterator[Row]:
     """Answer the requests in their order, `size` at a time; rows as they are finished."""
-    waiting, slots = deque(requests), Slots(model, choose, stops, pad)
+    waiting, prompts = deque(requests), [request.prompt for request in requests]
+    slots = Slots(model, choose, stops, prompts, pad)
     while waiting or slots.rows:
         if free := min(size - len(slots.rows), len(waiting)):
             yield from slots.admit([waiting.popleft() for _ in range(free)])

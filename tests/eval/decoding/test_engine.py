@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from data_prep.errors import DataError
 from eval.decoding import engine
+from eval.decoding.caches import RoomyLayer
 from eval.decoding.choose import Request
 from eval.decoding.config import (
     BeamDecoding,
@@ -16,6 +21,7 @@ from eval.decoding.config import (
     SampleDecoding,
 )
 from eval.decoding.engine import answers, log_probabilities
+from eval.decoding.prompts import common_start
 from eval.decoding.slots import fits_slots
 from tests.models.families import model as theirs
 from tests.models.tiny import KINDS, decoder, ids
@@ -23,6 +29,10 @@ from tests.models.tiny import KINDS, decoder, ids
 OWN = {f"own-{name}": name for name in KINDS}
 THEIRS = ["llama", "gpt2", "mistral", "gemma2", "gemma3", "qwen2", "phi", "deepseek_v3", "llama4", "mixtral"]
 SAMPLED = SampleDecoding(temperature=1.3, top_k=30, seed=5)
+WINDOWED = {
+    *("own-sliding", "own-interleaved", "own-chunked", "own-alibi-sliding"),
+    *("mistral", "mixtral", "qwen2", "gemma2", "gemma3", "llama4"),
+}
 STOPS = frozenset({9, 17})
 
 
@@ -71,6 +81,48 @@ def test_no_pass_is_spent_on_finished_rows() -> None:
     assert read == len(found) == 9
     assert sum(shape[0] for shape in steps) == sum(len(tokens) - 1 for tokens in found.values())
     assert {shape[0] for shape in steps[:-13]} == {3}  # full until nobody waits
+
+
+@pytest.mark.parametrize("name", [*OWN, *THEIRS])
+def test_a_start_that_all_prompts_share_is_read_once(name: str) -> None:
+    model, read = made(name), []
+    start = ids(1, 12, seed=99)[0].tolist()
+    asked = [request._replace(prompt=[*start, *request.prompt]) for request in requests()]
+    expected = {request.id: greedy(model, request) for request in asked}
+    model.register_forward_pre_hook(lambda _, given: read.append(given[0].shape))
+    assert {row.request.id: row.tokens for row in answers(model, asked, GreedyDecoding(), STOPS, 0, 4)} == expected
+    shared = all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+    assert shared == (name not in WINDOWED)
+    assert max(width for _, width in read[1:]) == max(len(request.prompt) for request in asked) - 12 * shared
+
+
+@given(st.lists(st.tuples(st.integers(1, 80), st.booleans()), min_size=1, max_size=8))
+def test_a_roomy_layer_holds_what_a_plain_one_holds(steps: list[tuple[int, bool]]) -> None:
+    roomy: Any = RoomyLayer()
+    plain: Any = DynamicLayer()
+    for tokens, leaves in steps:
+        keys, values = torch.rand(2, 3, tokens, 4), torch.rand(2, 3, tokens, 5)
+        for mine, other in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):
+            assert torch.equal(mine, other)
+        if leaves:  # as rows that come and go do
+            for layer in (roomy, plain):
+                layer.keys, layer.values = layer.keys.flip(0), layer.values.flip(0)
+
+
+def test_a_roomy_layer_moves_states_once_in_many_tokens() -> None:
+    layer, places = RoomyLayer(), set()
+    for _ in range(200):
+        keys, _ = layer.update(torch.rand(1, 2, 1, 4), torch.rand(1, 2, 1, 4))
+        places.add(keys.data_ptr())
+    assert len(places) <= 5
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_common_start_leaves_each_prompt_a_token(prompts: list[list[int]]) -> None:
+    start = common_start(prompts)
+    assert all(prompt[: len(start)] == start and len(prompt) > len(start) for prompt in prompts)
+    longer = [prompt[: len(start) + 1] for prompt in prompts]
+    assert any(len(prompt) == len(start) + 1 for prompt in prompts) or len(set(map(tuple, longer))) > 1
 
 
 @pytest.mark.parametrize("decoding", [GreedyDecoding(), SAMPLED], ids=["greedy", "sample"])
