@@ -109,6 +109,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12, help="steps of each")
     asked = parser.parse_args()
     run = [f"+experiment={asked.experiment}", f"outputs={asked.outputs}", "run=[filter,sft]"]
+    run += [f"stages.sft.max_steps={asked.steps}"]
     subprocess.run([sys.executable, "-m", "pipeline", *run], check=True, stdout=subprocess.DEVNULL)
     found = compare(Path(asked.outputs), asked.pairs, asked.steps)
     for one, two in found:

@@ -25,6 +25,9 @@ NODES = (*RANKS, "launch.nodes=2", "launch.node_address=127.0.0.1", "launch.node
 LOOK_SECONDS, LIST_SECONDS = 0.02, 0.3
 """Between two looks at the log of steps, and between two listings of all processes, which cost more."""
 
+LEFT_SECONDS = 180
+"""Ray's agents look for their raylet only now and then, on a busy machine a minute after it has died."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -153,13 +156,13 @@ class Try:
         subprocess.run(["scancel", "--signal=KILL", "--full", job], **told)
 
     def end(self) -> None:
-        """All processes end by themselves; what is left after a minute, zombies too, is a fault."""
+        """All processes end by themselves; what is left for so long, zombies too, is a fault."""
         deadline = time.monotonic() + 200
         while any(parent.poll() is None for parent in self.parents):
             self._look()
             assert time.monotonic() < deadline, "the run did not end"
             time.sleep(LOOK_SECONDS)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LEFT_SECONDS
         while left := [_told(one) for one in self._seen.values() if _lives(one) or _is_zombie(one)]:
             assert time.monotonic() < deadline, f"left behind: {left}"
             time.sleep(0.1)
