@@ -16,6 +16,12 @@ from tests.engine.test_launch import TWO, Training
 STOPPED, RUNNING = 0.12, 0.04
 """Seconds: the rank gets a quarter of its core."""
 
+WORK = (
+    *("model.scratch.hidden_size=256", "model.scratch.intermediate_size=512", "model.scratch.layers=4"),
+    *("stages.sft.batch_size=32", "stages.sft.max_steps=40"),
+)
+"""A forward pass of a tenth of a second: of shorter ones nobody is called slow (heartbeat.SLOW_SECONDS)."""
+
 
 @contextlib.contextmanager
 def slowed(process: psutil.Process) -> Iterator[None]:
@@ -45,7 +51,7 @@ def slowed(process: psutil.Process) -> Iterator[None]:
 @pytest.mark.parametrize("slow", [0, 1])
 def test_a_rank_that_gets_a_quarter_of_its_core_is_named(copied: Path, slow: int) -> None:
     shutil.rmtree(copied / "artifacts" / "sft.train")
-    training = Training(copied, *TWO, "stages.sft.max_steps=80")
+    training = Training(copied, *TWO, *WORK)
     rank = next(child for child in training.ranks() if child.environ()["RANK"] == str(slow))
     with slowed(rank):
         out, err = training.process.communicate(timeout=400)
