@@ -139,11 +139,12 @@ def _ray_cluster(address: str | None) -> Iterator[None]:
     from data_prep.engines.ray_engine import short_folder
 
     with contextlib.ExitStack() as stack:
-        own = {} if address else {"_temp_dir": str(stack.enter_context(short_folder()))}
+        told: dict[str, Any] = {"log_to_driver": True, "include_dashboard": False, "configure_logging": False}
+        if not address:
+            told["_temp_dir"] = str(stack.enter_context(short_folder()))
         try:
             _refuse_silent(address or "")
-            told: dict[str, Any] = {"log_to_driver": True, "include_dashboard": False, "configure_logging": False}
-            engine.init(address=address or "local", **told, **own)
+            engine.init(address=address or "local", **told)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise StageFailed(
                 f"hydra.launcher.address={address}: no Ray cluster answers ({_first_line(error)}); `ray start`"

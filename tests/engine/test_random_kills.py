@@ -84,6 +84,28 @@ def undisturbed(outputs: Path, kind: Kind, steps: StepsTrained) -> None:
     assert last.parents[0].returncode == 0, (outputs / "tries.log").read_text(encoding="utf-8")[-2000:]
 
 
+def test_every_kind_comes_once_before_any_comes_twice() -> None:
+    kinds = {*ONE_RANK, *TWO_RANKS} - {*left_out()}
+    chosen = series()
+    assert set(chosen[: len(kinds)]) == kinds or len(chosen) < len(kinds)
+    assert max(Counter(chosen).values()) - min((Counter(chosen)[kind] for kind in kinds), default=0) <= 1
+
+
+def test_steps_that_a_resume_trains_again_are_counted(tmp_path: Path) -> None:
+    """A log that grows, and two resumes that cut it back: to the checkpoint 7 steps before, and to the beginning."""
+    log = tmp_path / "artifacts" / "sft.train" / "x" / "checkpoints" / "steps.jsonl"
+    log.parent.mkdir(parents=True)
+    steps = StepsTrained(tmp_path)
+    steps.look()
+    for kept, reached in ((0, 27), (20, 34), (0, 3)):
+        (new := log.with_name("new")).write_text("{}\n" * kept, encoding="utf-8")
+        new.replace(log)
+        steps.look()
+        log.write_text("{}\n" * reached, encoding="utf-8")
+        steps.look()
+    assert steps.again == [7, 34]
+
+
 @pytest.mark.slow
 @pytest.mark.end_to_end
 @pytest.mark.timeout(7200)
