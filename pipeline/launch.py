@@ -31,6 +31,11 @@ KEEP_MEMORY = {
 step: a third more tokens per second in CPU training, the same losses, 3 % more memory (docs/performance.md)."""
 
 
+NO_LOGS = ("--log_dir", os.devnull)
+"""torchrun's option (and Accelerate's) against a folder per launch in the system's temporary folder, which nobody
+removes: ranks keep logs of their own."""
+
+
 def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
     """The command that runs a training node on the ranks of this machine.
 
@@ -39,8 +44,8 @@ def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
     worker = ["-m", "pipeline.worker", str(folder)]
     if launch.on_gpus:
         accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
-        return [*accelerate, "--config_file", str(config_file(launch, folder)), *worker]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return [*accelerate, *NO_LOGS, "--config_file", str(config_file(launch, folder)), *worker]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *NO_LOGS, "--standalone"]
     return [*torchrun, "--nproc-per-node", str(launch.processes), "--max-restarts", "0", *worker]
 
 

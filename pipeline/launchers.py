@@ -5,8 +5,10 @@ finished, and those for Ray and Optuna need versions of cloudpickle and optuna t
 same: joblib's loky, submitit, Ray.
 """
 
+import contextlib
 import importlib.util
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +20,9 @@ from pipeline.gpu_slots import groups
 from pipeline.launchers_config import Joblib, Local, Ray
 from pipeline.sweep_jobs import Job, Outcome, lost, outcome_of, run_job
 from pipeline.worker import end_with
+
+RAY_ANSWER_SECONDS = 10
+"""How long the head of a Ray cluster may take to take a connection."""
 
 
 def need(package: str, extra: str, launcher: str) -> None:
@@ -114,13 +119,7 @@ def ray(launcher: Ray, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
 
     config = validate(RunConfig, jobs[0].config)
     gpus = config.launch.processes if config.launch.on_gpus else 0
-    try:
-        engine.init(address=launcher.address, log_to_driver=True, include_dashboard=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise StageFailed(
-            f"hydra.launcher.address={launcher.address}: no Ray cluster answers ({_first_line(error)}); `ray start`"
-        ) from None
-    try:
+    with _ray_cluster(launcher.address or os.environ.get("RAY_ADDRESS")):
         remote: Any = engine.remote(num_cpus=launcher.cpus, num_gpus=gpus, max_retries=1)(_in_ray)
         of = {remote.remote(asdict(job)): job for job in jobs}
         while of:
@@ -130,8 +129,37 @@ def ray(launcher: Ray, jobs: Sequence[Job], _: Path) -> Iterator[Outcome]:
                 yield Outcome(**engine.get(done))
             except RayError as error:
                 yield lost(job, f"Ray: {_first_line(error)}")
-    finally:
-        engine.shutdown()
+
+
+@contextlib.contextmanager
+def _ray_cluster(address: str | None) -> Iterator[None]:
+    """The cluster of an address, or one on this machine; StageFailed with one line where none answers."""
+    import ray as engine
+
+    from data_prep.engines.ray_engine import short_folder
+
+    with contextlib.ExitStack() as stack:
+        told: dict[str, Any] = {"log_to_driver": True, "include_dashboard": False, "configure_logging": False}
+        if not address:
+            told["_temp_dir"] = str(stack.enter_context(short_folder()))
+        try:
+            _refuse_silent(address or "")
+            engine.init(address=address or "local", **told)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise StageFailed(
+                f"hydra.launcher.address={address}: no Ray cluster answers ({_first_line(error)}); `ray start`"
+            ) from None
+        try:
+            yield
+        finally:
+            engine.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """OSError where nobody listens at a HOST:PORT: Ray alone would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=RAY_ANSWER_SECONDS).close()
 
 
 def _in_ray(job: dict[str, Any]) -> dict[str, Any]:

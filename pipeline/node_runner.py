@@ -15,8 +15,9 @@ from pipeline.artifacts import read_json
 from pipeline.config import LaunchConfig
 from pipeline.console import Display
 from pipeline.errors import Preempted, ProvetuneError, StageFailed
-from pipeline.launch import Workers, worker_environment
-from pipeline.nodes import Nodes, watching
+from pipeline.launch import NO_LOGS, Workers, worker_environment
+from pipeline.node_network import PROBE_SECONDS, network_environment, unreachable
+from pipeline.nodes import NEXT, Nodes, watching
 from pipeline.plan import Plan, Step
 from pipeline.preemption import HEEDED, deaf
 from pipeline.progress import EVENTS, EventReader
@@ -29,10 +30,10 @@ def node_command(launch: LaunchConfig, rank: int, meeting: dict[str, Any], folde
     address, port = str(meeting["address"]), str(meeting["port"])
     if launch.on_gpus:
         accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(launch.processes)]
-        accelerate += ["--config_file", str(config_file(launch, folder))]
+        accelerate += [*NO_LOGS, "--config_file", str(config_file(launch, folder))]
         machines = ["--num_machines", str(launch.nodes), "--machine_rank", str(rank)]
         return [*accelerate, *machines, "--main_process_ip", address, "--main_process_port", port, *worker]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--max-restarts", "0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *NO_LOGS, "--max-restarts", "0"]
     machines = ["--nnodes", str(launch.nodes), "--node-rank", str(rank)]
     meet = ["--master-addr", address, "--master-port", port]
     return [*torchrun, *machines, *meet, "--nproc-per-node", str(launch.processes // launch.nodes), *worker]
@@ -70,7 +71,8 @@ def run_share(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout),
+                env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout)
+                | network_environment(meeting["address"]),
                 text=True,
             )
         try:
@@ -84,9 +86,20 @@ def run_share(
         except Preempted:
             raise
         except ProvetuneError as error:
-            raise nodes.blame(error) from None
+            raise _root(error, nodes, meeting) from None
         finally:
             end_family(child)
+
+
+def _root(error: ProvetuneError, nodes: Nodes, meeting: dict[str, Any]) -> ProvetuneError:
+    """What is behind the error of this node's ranks: the network, another node, or they themselves."""
+    cut = unreachable(meeting["address"], meeting["port"]) if nodes.rank else None
+    if cut is None:
+        return nodes.blame(error, patience=2 * PROBE_SECONDS)  # another node may be the one that is cut off
+    return StageFailed(
+        f"node {nodes.rank} ({nodes.host}) cannot reach node 0 at {meeting['address']}:{meeting['port']} ({cut}); "
+        f"look at the network between them (launch.node_address), then {NEXT}"
+    )
 
 
 def follow_node_0(plan: Plan, nodes: Nodes, display: Display) -> None:

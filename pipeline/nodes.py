@@ -173,15 +173,19 @@ class Nodes:
                     f"node {rank} ({name}) has given no sign of life for {self.launch.node_timeout:g} s; {NEXT}"
                 )
 
-    def blame(self, error: ProvetuneError) -> ProvetuneError:
-        """The root of a failed training: ranks here may only have lost their connection to a node that died."""
-        deadline = time.monotonic() + self.launch.node_timeout + 2 * BEAT_SECONDS
+    def blame(self, error: ProvetuneError, patience: float = 0.0) -> ProvetuneError:
+        """The root of a failed training: ranks here may only have lost their connection to a node that died.
+
+        `patience`: seconds that every node has for finding out more, before this one's own error is the root.
+        """
+        began = time.monotonic()
+        deadline = began + max(patience, self.launch.node_timeout + 2 * BEAT_SECONDS)
         while time.monotonic() < deadline:
             try:
                 self.check()
             except ProvetuneError as root:
                 return root
-            if self._all_beat_twice():
+            if self._all_beat_twice() and time.monotonic() - began >= patience:
                 break
             time.sleep(POLL_SECONDS)
         return error

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, ProvetuneError, printable
+from pipeline.errors import ConfigError, ProvetuneError, StageFailed, printable
 from pipeline.recorded import RecordedRun, opened, read_run, told
 from pipeline.reproduction import Difference, Fact, compared, environment_facts, is_same
 
@@ -65,7 +65,12 @@ def _reproduce(run: RecordedRun, into: str | None) -> int:
     facts = _facts(run)
     _show_facts(facts)
     place = _empty(into)
-    again = _run_again(run, place)
+    try:
+        again = _run_again(run, place)
+    except BaseException as error:
+        if into is None and not isinstance(error, StageFailed):  # whose logs lie there, and are named
+            shutil.rmtree(place, ignore_errors=True)
+        raise
     found = list(compared(run, again, is_exact=is_same(facts) and _is_float32_on_cpu(run)))
     _show(run.name, found)
     wrong = [each for each in found if not each.is_allowed]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,18 @@ def run_pipeline(outputs: Path, *overrides: str, cwd: Path | None = None, module
     command = [sys.executable, "-m", module, *overrides, f"outputs={outputs}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
     return Finished(done.returncode, done.stdout, done.stderr, outputs)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What processes leave in the temporary folder when they are killed goes with pytest's own folders."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = str(tmp_path_factory.mktemp("tmp")), None
+    yield
+    os.environ.pop("TMPDIR")
+    if before is not None:
+        os.environ["TMPDIR"] = before
+    tempfile.tempdir = None
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def _cluster(config: RayEngine, secrets: Collection[str]) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS") or None
     with contextlib.ExitStack() as stack:
         if address is None:
-            folder = stack.enter_context(_short_folder())
+            folder = stack.enter_context(short_folder())
             processors = usable_processors() if config.workers == "auto" else config.workers
             own = {"_temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": processors}
             told: dict[str, Any] = {"address": "local", "include_dashboard": False, **own}
@@ -214,7 +214,7 @@ def _advice(address: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
+def short_folder() -> Iterator[Path]:
     """For the sockets and logs of our own cluster. Paths of sockets may have 107 characters; Ray appends about 70."""
     usual = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="ray-", dir=usual if len(usual) < 24 else "/tmp")

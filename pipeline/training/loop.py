@@ -105,7 +105,7 @@ def train_to_end(
     log = StepLog(checkpoints, first_step, steps, track)
     measuring = _measuring(trainer, recipe, rows, checkpoints, watch, shifted)
     first = (*[preflight] * recipe.preflight, Batches(trainer), *callbacks, log, *measuring)
-    for callback in (*first, *_saving(recipe, mark, out)):  # whoever decides on the end comes before who saves
+    for callback in (*first, *_saving(trainer, recipe, mark, out)):  # whoever decides on the end comes before who saves
         trainer.add_callback(callback)
     seconds = _timed(lambda: trainer.train(resume_from_checkpoint=resumed)) - preflight.seconds
     _return_to_best(trainer, recipe, checkpoints)
@@ -152,13 +152,13 @@ def _measuring(
     return measuring
 
 
-def _saving(recipe: TrainConfig, mark: "MarkCheckpoints", out: Path) -> list["TrainerCallback"]:
+def _saving(trainer: Any, recipe: TrainConfig, mark: "MarkCheckpoints", out: Path) -> list["TrainerCallback"]:
     """Who asks for checkpoints, marks them, tells trackers, and ends the training behind a mark, in this order."""
     from pipeline.training.checkpoints import cadence
     from pipeline.training.supervision import Supervised
     from pipeline.training.trackers import trackers
 
-    return [*cadence(recipe, mark), mark, *trackers(out), Supervised(mark.accelerator, out / "logs")]
+    return [*cadence(recipe, mark), mark, *trackers(out), Supervised(trainer, out / "logs")]
 
 
 def _return_to_best(trainer: Any, recipe: TrainConfig, checkpoints: Path) -> None:

@@ -2,6 +2,7 @@
 checkpoint."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,16 @@ SAMPLE_EVERY = 25
 class Supervised(TrainerCallback):
     """Must come after the callback that marks checkpoints: it ends the training behind the mark.
 
-    A rank's own work is what it does before it waits for the others: fetching batches, and the forward passes. In FSDP
-    the forward passes wait too, so that there all ranks look alike.
+    A rank's own work is what it does before it waits for the others: fetching batches, and the forward passes. Between
+    steps Trainer waits too (it counts the tokens of all ranks, and averages the loss), so that is not timed. In FSDP
+    the forward passes wait as well, so that there all ranks look alike.
     """
 
-    def __init__(self, accelerator: "Accelerator", logs: Path):
-        self._accelerator, self._stop_file = accelerator, logs / STOP
+    def __init__(self, trainer: Any, logs: Path):
+        self._trainer, self._stop_file = trainer, logs / STOP
+        self._accelerator: Accelerator = trainer.accelerator
         self._stopping = False
-        self._own = self._since = 0.0
+        self._own = 0.0
         self._handles: list[Any] = []
 
     def on_train_begin(
@@ -39,11 +42,11 @@ class Supervised(TrainerCallback):
         if not args.torch_compile:  # a compiled graph would break at a clock
             self._handles.append(model.register_forward_pre_hook(self._forward_begins))
             self._handles.append(model.register_forward_hook(self._forward_ends))
-        self._since = time.perf_counter()
+        get = self._trainer.get_batch_samples
+        self._trainer.get_batch_samples = lambda batches, *told: get(self._fetched(batches), *told)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The batch is there."""
-        self._own = time.perf_counter() - self._since
         heartbeat.moved("forward and backward", state.global_step)
 
     def on_pre_optimizer_step(
@@ -57,10 +60,10 @@ class Supervised(TrainerCallback):
         heartbeat.moved("between steps", state.global_step)
         if self._measured():
             heartbeat.worked(self._own)
+        self._own = 0.0
         at_end = state.global_step >= state.max_steps or control.should_training_stop
         if not at_end and rank_0_says(self._accelerator, state.is_world_process_zero and self._stop_file.exists()):
             control.should_save = self._stopping = True
-        self._since = time.perf_counter()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The checkpoint is whole: end here."""
@@ -73,6 +76,17 @@ class Supervised(TrainerCallback):
         heartbeat.moved("end", state.global_step)
         for handle in self._handles:
             handle.remove()
+
+    def _fetched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches, with the time that each takes to be read and collated."""
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._own += time.perf_counter() - began
+            yield batch
 
     def _measured(self) -> bool:
         return self._accelerator.device.type == "cpu" or self._state.global_step % SAMPLE_EVERY == 0

@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from pipeline import reproduce as reproduce_module
 from pipeline.artifacts import read_json, write_json
-from pipeline.recorded import read_run
+from pipeline.errors import ConfigError, StageFailed
+from pipeline.recorded import opened, read_run
 from pipeline.reproduce import main, pinned
 from pipeline.reproduction import Difference, compared, environment_facts, is_same
 from tests.conftest import Finished
@@ -120,3 +124,16 @@ def test_refusals_are_one_line(copied: Path, tmp_path: Path, capsys: pytest.Capt
     assert main([os.fspath(run)]) == 2
     error = capsys.readouterr().err
     assert "schema_version 99 is newer" in error and error.count("\n") == 1
+
+
+def test_a_reproduction_that_cannot_begin_leaves_no_folder(
+    smoke: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that failed in a stage keeps the logs that its error names; any other leaves nothing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(reproduce_module, "_facts", lambda _: [])
+    for error, left in ((ConfigError("no such model"), 0), (KeyboardInterrupt(), 0), (StageFailed("see its log"), 1)):
+        monkeypatch.setattr(reproduce_module, "_run_again", mock.Mock(side_effect=error))
+        with opened(str(smoke.outputs / "runs" / smoke.run)) as run, pytest.raises(type(error)):
+            reproduce_module._reproduce(run, None)
+        assert len(list(tmp_path.glob("provetune-reproduce-*"))) == left, error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,23 @@ def test_what_cannot_be_swept_is_told_at_once(
     code, err = refusal(capsys, SMOKE, *arguments, f"outputs={tmp_path / 'none'}")
     assert code == 2 and err.startswith("error: ") and expected in err and err.count("\n") == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_ray_without_a_cluster_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """At once: Ray alone tries for minutes, and writes dozens of lines."""
+    pytest.importorskip("ray")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    for form, why in (
+        (address, "Connection refused"),
+        (f"ray://{address}", "Connection refused"),
+        ("x", "Invalid addr"),
+    ):
+        sweep = ("-m", SMOKE, "seed=1,2", "hydra/launcher=ray", f"hydra.launcher.address={form}", f"outputs={tmp_path}")
+        code, err = refusal(capsys, *sweep)
+        assert code == 4 and f"error: hydra.launcher.address={form}: no Ray cluster answers (" in err and why in err
+        assert err.strip().endswith("`ray start`") and err.count("\n") == 1, err
 
 
 def test_slurm_without_a_cluster_is_told(

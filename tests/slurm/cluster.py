@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 NODES = ("n1", "n2")
@@ -77,6 +78,16 @@ def start(folder: Path) -> dict[str, str]:
         _daemon(folder, node, ["slurmd", "-D", "-N", node, "-f", str(conf)], environment)
     _wait_until_idle(environment, folder)
     return {"SLURM_CONF": str(conf)}
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[dict[str, str]]:
+    """A cluster for the time of a block; the environment in which Slurm's commands find it."""
+    try:
+        yield start(folder)
+    finally:
+        stop(folder)
+        assert not list(folder.glob("*.started"))
 
 
 def _munge(folder: Path) -> None:

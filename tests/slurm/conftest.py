@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     reason = cluster.missing()
     if reason is not None:
         pytest.skip(f"no Slurm cluster: {reason}")
-    folder: Path = tmp_path_factory.mktemp("slurm")
-    try:
-        yield cluster.start(folder)
-    finally:
-        cluster.stop(folder)
-        assert not list(folder.glob("*.started"))
+    with cluster.running(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
         time.sleep(0.2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.engine.test_random_kills import refuse_stale_locks
+from tests.engine.under_fire import refuse_stale_locks
 from tests.slurm.test_slurm import finish, log_of, slurm_call, start, steps_of, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
