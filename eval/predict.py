@@ -26,6 +26,7 @@ from eval.predictions import (
     write_predictions,
 )
 from eval.samples import Sample, choose, samples_of, template_sha256
+from eval.shares import ShareKept, forget
 
 
 def predict(
@@ -130,9 +131,9 @@ def finish(
     compute: Callable[[Path], list[Prediction]],
     notes: dict[str, Any],
 ) -> dict[str, float]:
-    """Compute a predictions file, or take the finished one; the partial file goes last, so that nothing is lost.
+    """Compute a predictions file, or take the finished one; partial files go last, so that nothing is lost.
 
-    Returns the numbers of one measure that `predict` tells of.
+    Returns the numbers of one measure that `predict` tells of; of a share (`eval.shares`) only the seconds.
     """
     start, path = time.perf_counter(), predictions_path(out, dataset, measure)
     cached = is_finished(out, dataset, measure, key)
@@ -140,10 +141,13 @@ def finish(
         rows = read_predictions(out, dataset, measure)
     else:
         partial = path.with_name(f"{path.name}.partial")
-        rows = compute(partial)
+        try:
+            rows = compute(partial)
+        except ShareKept:
+            return {f"{measure}_seconds": time.perf_counter() - start}
         write_predictions(out, dataset, measure, rows)
         note_policy(out, dataset, notes, measure, key)
-        partial.unlink(missing_ok=True)
+        forget(partial)
     seconds, tokens = time.perf_counter() - start, sum(_tokens(row) for row in rows)
     numbers = {f"{measure}_rows": len(rows), f"{measure}_tokens": tokens, f"{measure}_seconds": seconds}
     return numbers if cached else {**numbers, f"{measure}_tokens_per_second": tokens / seconds}

@@ -127,6 +127,7 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         dtype=flow.model_dtype,
         attention=flow.attention,
         trust_remote_code=flow.trust_remote_code,
+        spread=config.spread,
     )
     several = general or len(flow.datasets) > 1
     node = Node(
@@ -136,6 +137,7 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         config=asked.model_dump(mode="json"),
         identity=identity_of(asked),
         inputs={**flow.models[model].as_inputs(), "dataset": source},
+        ranks=config.spread.kind == "ranks" and flow.processes > 1,
     )
     return Output(flow.add(node))
 
