@@ -17,13 +17,15 @@ import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """Which part of a job a process computes."""
 
     index: int

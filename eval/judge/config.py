@@ -135,6 +135,11 @@ class JudgeConfig(StrictModel):
     force_own_family: bool = False
     """Judge although a judge and a model under test are of one family; the result is flagged."""
 
+    @property
+    def has_local(self) -> bool:
+        """Whether a judge runs here."""
+        return any(isinstance(judge, LocalJudge) for judge in self.judges)
+
     @field_validator("judges", mode="before")
     @classmethod
     def judges_may_have_names(cls, value: Any) -> Any:

@@ -68,6 +68,19 @@ class PredictConfig(StrictModel):
     """Which processes share the rows."""
 
 
+class JudgeNodeConfig(StrictModel):
+    """How two models' answers to one data set are judged."""
+
+    dataset: str
+    """Name of the data set."""
+    judge: JudgeConfig
+    """Who judges, and how."""
+    names: list[str]
+    """By what names the models under test are known, beside their files."""
+    spread: Spread = outside_fingerprint(OneProcess())
+    """Which processes share the questions to judges that run here."""
+
+
 class CompareConfig(StrictModel):
     """How two models' predictions are compared."""
 

@@ -23,6 +23,7 @@ from pipeline.stages.evaluate.config import (
     CompareConfig,
     EvaluateConfig,
     ForgettingConfig,
+    JudgeNodeConfig,
     PredictConfig,
 )
 
@@ -137,9 +138,13 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         config=asked.model_dump(mode="json"),
         identity=identity_of(asked),
         inputs={**flow.models[model].as_inputs(), "dataset": source},
-        ranks=config.spread.kind == "ranks" and flow.processes > 1,
+        ranks=_on_ranks(config, flow),
     )
     return Output(flow.add(node))
+
+
+def _on_ranks(config: EvaluateConfig, flow: Flow) -> bool:
+    return config.spread.kind == "ranks" and flow.processes > 1
 
 
 def _overlaps(config: EvaluateConfig, name: str, sources: Mapping[str, Output], flow: Flow) -> dict[str, Output]:
@@ -225,14 +230,15 @@ def _judges(
     for dataset in predictions[tuned]:
         if dataset in config.tasks or flow.roles.get(dataset) is None:
             continue
-        asked = {"dataset": dataset, "judge": config.judge.model_dump(mode="json"), "names": names}
+        asked = JudgeNodeConfig(dataset=dataset, judge=config.judge, names=names, spread=config.spread)
         node = Node(
             name=f"{name}/judge/{tuned}_vs_{base}/{dataset}",
             kind="evaluate.judge",
             version=JUDGE_VERSION,
-            config=asked,
+            config=asked.model_dump(mode="json"),
             identity={"dataset": dataset, **_judge_identity(config.judge)},
             inputs={**models, "base": predictions[base][dataset], "tuned": predictions[tuned][dataset]},
+            ranks=config.judge.has_local and _on_ranks(config, flow),
         )
         found[f"judge.{dataset}"] = Output(flow.add(node))
     return found
