@@ -10,7 +10,7 @@ from data_prep.progress import Track, silent
 from data_prep.rows import read_rows
 from data_prep.tokens.config import Template
 from eval.config import GenerationConfig, PerplexityConfig
-from eval.generation import generate, generation_key, generation_policy, stop_tokens
+from eval.generation import generate, generation_key, generation_policy, served_by, stop_tokens
 from eval.loading import model_key
 from eval.measures import perplexity as likelihood
 from eval.measures.text import bleu_signature, chrf_signature, rouge_policy
@@ -26,7 +26,7 @@ from eval.predictions import (
     write_predictions,
 )
 from eval.samples import Sample, choose, samples_of, template_sha256
-from eval.shares import ShareKept, forget
+from eval.shares import ShareKept, forget, taken
 
 
 def predict(
@@ -107,7 +107,7 @@ def _answer(
     template: Template,
     track: Track,
 ) -> dict[str, float]:
-    notes = {
+    notes: dict[str, Any] = {
         "generation": generation_policy(model, config),
         "template_sha256": template_sha256(tokenizer, template),
         "stop": tokenizer.convert_ids_to_tokens(stop_tokens(model, tokenizer, template)),
@@ -116,7 +116,12 @@ def _answer(
         "chrf": chrf_signature(),
     }
 
+    if config.engine != "transformers" and taken():  # these engines are asked by who merges, with their own batches
+        return {}
+
     def compute(partial: Path) -> list[Prediction]:
+        if config.engine == "server":
+            notes["served"] = served_by(model, tokenizer, samples, config, template)
         return generate(model, tokenizer, samples, config, template, partial, track)
 
     key = generation_key(model, tokenizer, samples, config, template)

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.sources import resolve_files
-from eval.config import PerplexityConfig
+from eval.config import GenerationConfig, PerplexityConfig
 from eval.judge.config import JudgeConfig, LocalJudge
 from pipeline.artifacts import HashMemory
 from pipeline.contract import Flow, Node, Output, identity_of
@@ -123,7 +123,7 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         dataset=dataset,
         template=config.template,
         perplexity=None if task else perplexity,
-        generation=None if task or general else config.generation,
+        generation=_generation(config, name, model) if not task and not general else None,
         task=task,
         dtype=flow.model_dtype,
         attention=flow.attention,
@@ -136,11 +136,18 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         kind="evaluate.predict",
         version=PREDICT_VERSION,
         config=asked.model_dump(mode="json"),
-        identity=identity_of(asked),
+        identity=identity_of(asked) | ({"generation": asked.generation.identity()} if asked.generation else {}),
         inputs={**flow.models[model].as_inputs(), "dataset": source},
         ranks=_on_ranks(config, flow),
     )
     return Output(flow.add(node))
+
+
+def _generation(config: EvaluateConfig, name: str, model: str) -> GenerationConfig | None:
+    try:
+        return config.generation and config.generation.of_model(model)
+    except DataError as error:
+        raise ConfigError(f"stages.{name}.{error}") from None
 
 
 def _on_ranks(config: EvaluateConfig, flow: Flow) -> bool:
