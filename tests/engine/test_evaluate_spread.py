@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from typing import Any
 import psutil
 import pytest
 
+from data_prep.errors import DataError
 from pipeline.cli import compose
 from pipeline.config import RunConfig, validate
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, make_plan
+from pipeline.stages.evaluate.spread import ShareTask, await_visible, run_share
 from tests.conftest import Finished, run_pipeline
 from tests.eval.judge.conftest import Answer, Stub, stub  # noqa: F401
 
@@ -83,6 +86,59 @@ def test_two_ranks_predict_what_one_process_does(smoke: Finished, copied: Path) 
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (before, after))
     assert {name for name in one if one[name] != two.get(name)} <= {name for name in one if "second" in name}
     assert not (after / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [RANKS, ("stages.evaluate.spread={kind: ray, workers: 2}",)], ids=["ranks", "ray"])
+def test_a_judge_that_runs_here_judges_alike(
+    spread: tuple[str, ...], smoke: Finished, copied: Path, tmp_path: Path
+) -> None:
+    """The base model itself as a judge, by force: verdicts and summary are those of one process."""
+    if spread is not RANKS and find_spec("ray") is None:
+        pytest.skip("the extra ray is not installed")
+    model = Path(shutil.copytree(smoke.artifact("model") / "model", tmp_path / "judge"))
+    settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 4096}), encoding="utf-8")
+    judge = ("+judge@stages.evaluate.judge=local", f"stages.evaluate.judge.judges.main.model={model}")
+    found = []
+    for overrides in ((), spread):
+        done = run_pipeline(
+            copied, "+experiment=smoke", *judge, "stages.evaluate.judge.force_own_family=true", *overrides
+        )
+        assert done.code == 0, done.out + done.err
+        folder = done.artifact("evaluate/judge/sft_vs_base/sample")
+        rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+        found.append((rows, json.loads((folder / "summary.json").read_text())))
+        ranks = {file.name for file in (folder / "logs").glob("rank*.log")}
+        assert ranks == ({"rank0.log", "rank1.log"} if overrides is RANKS else {"rank0.log"})
+        shutil.rmtree(folder)
+    (alone, one), (shared, two) = found
+    assert len(alone) == 32 and [row["winner"] for row in alone] == [row["winner"] for row in shared]
+    for row, other in zip(alone, shared, strict=True):
+        assert row["preference"] == pytest.approx(other["preference"], abs=1e-6)
+    assert one["metrics"] == pytest.approx(two["metrics"], abs=1e-5)
+
+
+def test_files_that_a_file_system_shows_late_are_waited_for(tmp_path: Path) -> None:
+    def write() -> None:
+        time.sleep(0.3)
+        (tmp_path / "a.partial.1-of-2").write_bytes(b"12345")
+
+    late = threading.Thread(target=write)
+    late.start()
+    await_visible(tmp_path, {"a.partial.1-of-2": 5})
+    assert (tmp_path / "a.partial.1-of-2").stat().st_size == 5
+    late.join()
+    await_visible(tmp_path, {"never": 5}, seconds=0.2)  # what is not there is computed again
+
+
+def test_a_node_with_other_code_is_refused(tmp_path: Path) -> None:
+    other = (("torch", "1.0"),)
+    task = ShareTask("share-0-of-1", "evaluate.predict", "{}", (), str(tmp_path), (0, 1), other)
+    with pytest.raises(
+        DataError, match=r"^spread.kind=ray: node \S+ has torch \S+, this machine 1.0; install the same v"
+    ):
+        run_share(task, tmp_path)
 
 
 class Kept:

@@ -40,13 +40,15 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
         failed = over_ray(asked.spread, "evaluate.judge", config, inputs, unfinished, track)
     if mine is not None:
         with taking(mine):
-            failed = gathered(_ask_share(asked, inputs, unfinished, backends, track if mine.index == 0 else silent))
+            failed = gathered(
+                _ask_share(asked, inputs, unfinished, backends, track if mine.index == 0 else silent), unfinished
+            )
         if mine.index:
             return {}
     base, tuned, candidates = _material(asked, inputs)
-    told = {key: why for share in failed for key, why in share.items()}
+    known = {key: why for share in failed for key, why in share.items()}
     kept = {"candidates": candidates, "cache": unfinished / CACHE, "track": track}
-    summary = judge(asked.judge, base, tuned, unfinished, **kept, backends=backends, failed=told)
+    summary = judge(asked.judge, base, tuned, unfinished, **kept, backends=backends, failed=known)
     for name in (VERDICTS, SUMMARY):
         shutil.copyfile(unfinished / name, out / name)
     try:

@@ -35,7 +35,9 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     loaded = _load(asked, inputs)
     if mine is not None:
         with taking(mine):
-            shares = gathered(_predict(loaded, asked, inputs, unfinished, track if mine.index == 0 else silent))
+            shares = gathered(
+                _predict(loaded, asked, inputs, unfinished, track if mine.index == 0 else silent), unfinished
+            )
         if mine.index:
             return {}
     metrics = with_shares(_predict(loaded, asked, inputs, unfinished, track), shares)

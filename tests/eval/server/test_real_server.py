@@ -28,8 +28,8 @@ def samples(local: tuple[Any, Any]) -> list[Sample]:
     return samples_of(local[1], rows, "chat")
 
 
-def served(server: str, folder: Path, **more: Any) -> GenerationConfig:  # noqa: F811
-    place = {"base_url": server, "served": {"base": str(folder)}, "timeout_seconds": PATIENCE, "concurrency": 2}
+def served(url: str, folder: Path, **more: Any) -> GenerationConfig:  # noqa: F811
+    place = {"base_url": url, "served": {"base": str(folder)}, "timeout_seconds": PATIENCE, "concurrency": 2}
     place |= more.pop("server", {})
     return GenerationConfig.model_validate({"engine": "server", "max_new_tokens": 12, "server": place, **more})
 
