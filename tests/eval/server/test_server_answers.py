@@ -9,12 +9,15 @@ import torch
 from pydantic import ValidationError
 
 from data_prep.errors import DataError
+from eval.commands.config import EvalConfig
+from eval.commands.measure import measure
 from eval.config import GenerationConfig
 from eval.decoding.config import BeamDecoding, ContrastiveDecoding, SampleDecoding
 from eval.generation import generate, generation_key, generation_policy, served_by, stop_tokens
 from eval.predict import predict
 from eval.predictions import read_policies, read_predictions
 from eval.samples import Sample
+from eval.shares import Share, taking
 from tests.eval.judge.conftest import Answer, Stub
 
 pytestmark = pytest.mark.end_to_end
@@ -283,3 +286,36 @@ def test_stops_that_the_server_does_not_know_are_sent(
     assert stop_tokens(model, tokenizer, "chat") == [0, 2]
     generate(model, tokenizer, SAMPLES[:1], config(stub), "chat", tmp_path / "a")
     assert stub.requests[0]["stop"] == ["<|im_end|>"]
+
+
+def test_a_server_is_asked_by_who_merges(
+    stub: Stub, model: Any, tokenizer: Any, rows_folder: Path, tmp_path: Path
+) -> None:
+    """A rate limit holds for all ranks together only where one of them asks."""
+    stub.default = Served(model, tokenizer)
+    asked = config(stub, server={"probes": 0})
+    with taking(Share(0, 2)):
+        assert predict(model, tokenizer, rows_folder, "tiny", tmp_path, None, asked, "plain") == {}
+    assert stub.requests == []
+    predict(model, tokenizer, rows_folder, "tiny", tmp_path, None, asked, "plain")
+    assert len(stub.requests) == 12
+
+
+def test_the_evaluation_alone_asks_a_server_too(stub: Stub, model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"river {n}", "completion": "mill"} for n in range(5)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stub.default = Served(model, tokenizer)
+    server = {"base_url": stub.url, "served": {"model": "org/base"}}
+    settings = EvalConfig.model_validate(
+        {
+            "model": str(tmp_path / "model"), "tasks": ["mine"], "data": {"mine": {"source": f"{tmp_path}/mine.jsonl"}},
+            "template": "plain", "perplexity": None, "energy": None, "output": str(tmp_path / "out"),
+            "generation": {"engine": "server", "max_new_tokens": 4, "server": server},
+        }
+    )  # fmt: skip
+    found = measure(settings)
+    assert found["policies"]["mine"]["served"]["agreement"] == 1.0
+    with pytest.raises(DataError, match="no name for the model 'base'"):
+        measure(settings.model_copy(update={"base": str(tmp_path / "model")}))
