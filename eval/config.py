@@ -1,14 +1,22 @@
 """What is measured and how it is compared: the user's side of the evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from data_prep.errors import DataError
 from data_prep.strict import StrictModel
 from eval.choice.config import ChoiceConfig, ClassificationConfig, ClozeConfig
-from eval.decoding.config import BeamDecoding, ContrastiveDecoding, DecodingConfig, GreedyDecoding
+from eval.decoding.config import (
+    BeamDecoding,
+    ContrastiveDecoding,
+    DecodingConfig,
+    GreedyDecoding,
+    SampleDecoding,
+)
 from eval.fairness.config import BbqConfig, PairConfig, WinogenderConfig
 from eval.reasoning.config import ReasoningConfig
+from eval.server.config import SPEED, GenerationServer
 
 
 class PerplexityConfig(StrictModel):
@@ -26,6 +34,8 @@ class PerplexityConfig(StrictModel):
 class GenerationConfig(StrictModel):
     """Answers to the held-out prompts, for ROUGE, BLEU, chrF and the judge."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # what is refused may be a server's key in the wrong place
+
     max_rows: int | None = Field(default=64, ge=1)
     """Prompts answered, chosen by a hash of their id; null: all."""
     max_new_tokens: int = Field(default=48, ge=1)
@@ -37,8 +47,52 @@ class GenerationConfig(StrictModel):
     log_probabilities: bool = False
     """Keep the token ids of each answer and the logarithm of what the model's own distribution gave to each, the stop
     token included."""
-    engine: Literal["transformers", "vllm"] = "transformers"
-    """Who generates: this process by continuous batching, or vLLM (`pip install 'provetune[gpu]'`, one GPU)."""
+    engine: Literal["transformers", "vllm", "server"] = "transformers"
+    """Who generates: this process by continuous batching, vLLM (`pip install 'provetune[gpu]'`, one GPU), or an
+    OpenAI-compatible server that serves the models under test."""
+    server: GenerationServer | None = None
+    """Where `engine=server` is, and how it calls the models."""
+
+    @model_validator(mode="after")
+    def a_server_does_what_it_can(self) -> "GenerationConfig":
+        """What no server does, or not alike on all of them, is refused before anything is asked."""
+        if (self.engine == "server") != (self.server is not None):
+            raise ValueError("engine=server and server={base_url: …, served: {MODEL: NAME}} go together; set both")
+        if self.server is None:
+            return self
+        decoding = self.decoding
+        if isinstance(decoding, BeamDecoding | ContrastiveDecoding):
+            raise ValueError(f"engine=server has no {decoding.kind} search; take engine=transformers")
+        if isinstance(decoding, SampleDecoding):
+            for name in ("top_k", "min_p"):
+                if getattr(decoding, name) is not None and name not in self.server.knows:
+                    raise ValueError(
+                        f"decoding.{name} is none of OpenAI's settings, and a server that does not know it says "
+                        f"nothing; add {name} to server.knows if yours does, or set it to null"
+                    )
+            if self.log_probabilities:
+                raise ValueError(
+                    "log_probabilities of sampled answers: servers differ in whether they tell those of the model or "
+                    "of what sampling left; take greedy decoding or another engine"
+                )
+        return self
+
+    def of_model(self, model: str) -> "GenerationConfig":
+        """What concerns one model under test; DataError where the server has no name for it."""
+        if self.server is None:
+            return self
+        if model not in self.server.served:
+            raise DataError(
+                f"generation.server.served: no name for the model '{model}', only for {sorted(self.server.served)}; "
+                f"add served.{model}=NAME"
+            )
+        only = self.server.model_copy(update={"served": {model: self.server.served[model]}})
+        return self.model_copy(update={"server": only})
+
+    def identity(self) -> dict[str, Any]:
+        """All settings that answers depend on; not how fast a server is asked."""
+        plain = self.model_dump(mode="json", exclude={"server": SPEED})
+        return plain if self.server else {name: value for name, value in plain.items() if name != "server"}
 
     @model_validator(mode="after")
     def vllm_chooses_token_by_token(self) -> "GenerationConfig":

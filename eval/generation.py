@@ -30,7 +30,8 @@ def generate(
     """Answer every sample; rows {"id", "prompt", "output", "reference", "finish_reason", "tokens"} in the order given.
 
     `tokens` counts the answer without its stop token. Finished answers are kept in `out_file`, from which a killed
-    call goes on. Raises DataError, before anything is computed, for a prompt that leaves no room for an answer.
+    call goes on. Raises DataError, before anything is computed, for a prompt that leaves no room for an answer; and
+    what `eval.server.answers` says of a server.
     """
     by_id = {sample.id: sample for sample in samples}
     asked = [request_of(model, tokenizer, sample, config.max_new_tokens) for sample in samples]
@@ -40,8 +41,16 @@ def generate(
 
     def work(left: Set[str]) -> Iterator[Prediction]:
         requests = [request for request in asked if request.id in left]
+        if config.engine == "server":
+            from eval.server.answers import ModelOnServer
+
+            texts = {sample.id: sample.prompt or "" for sample in samples}
+            for row, text, reason in ModelOnServer(model, tokenizer, config, stops).answers(requests, texts):
+                yield _prediction(by_id[row.request.id], row, text, reason, stops)
+            return
         for row in run_engine(model, tokenizer, requests, config, stops):
-            yield _prediction(tokenizer, by_id[row.request.id], row, stops)
+            text, reason, _ = text_of(tokenizer, row, stops)
+            yield _prediction(by_id[row.request.id], row, text, reason, stops)
 
     key = generation_key(model, tokenizer, samples, config, template)
     return predict_as_finished(out_file, key, list(by_id), work, track, "generating")
@@ -67,15 +76,26 @@ def generation_key(
 ) -> str:
     """A hash of all that the answers depend on: weights, prompts, settings, decoding and stop tokens."""
     stops = stop_tokens(model, tokenizer, template)
-    return key_of(model_key(model, tokenizer), [list(sample) for sample in samples], config.model_dump(), stops)
+    return key_of(model_key(model, tokenizer), [list(sample) for sample in samples], config.identity(), stops)
+
+
+def served_by(
+    model: Any, tokenizer: Any, samples: Sequence[Sample], config: GenerationConfig, template: Template
+) -> dict[str, Any]:
+    """What is known of the weights behind a server (`eval.server.probe`); DataError where they are others."""
+    from eval.server.probe import probe
+
+    texts = {sample.id: sample.prompt or "" for sample in samples}
+    asked = [request_of(model, tokenizer, sample, config.max_new_tokens) for sample in samples]
+    return probe(model, tokenizer, asked, texts, config, frozenset(stop_tokens(model, tokenizer, template)))
 
 
 def generation_policy(model: Any, config: GenerationConfig) -> str:
     """How the answers were made, in one line for the report."""
     stops = "stops at end of text or turn, prompt never cut"
-    engine = ", by vLLM" if config.engine == "vllm" else ""
+    by = {"transformers": number_format(model), "vllm": f"{number_format(model)}, by vLLM", "server": "by a server"}
     how = decoding_policy(config.decoding)
-    return f"{how}, at most {config.max_new_tokens} new tokens, {stops}, {number_format(model)}{engine}"
+    return f"{how}, at most {config.max_new_tokens} new tokens, {stops}, {by[config.engine]}"
 
 
 def decoding_policy(decoding: DecodingConfig) -> str:
@@ -125,15 +145,14 @@ def text_of(tokenizer: Any, row: Row, stops: frozenset[int]) -> tuple[str, str, 
     return tokenizer.decode(answer, skip_special_tokens=True), "stop" if ended else "length", len(answer)
 
 
-def _prediction(tokenizer: Any, sample: Sample, row: Row, stops: frozenset[int]) -> Prediction:
-    output, reason, tokens = text_of(tokenizer, row, stops)
+def _prediction(sample: Sample, row: Row, text: str, reason: str, stops: frozenset[int]) -> Prediction:
     found: Prediction = {
         "id": sample.id,
         "prompt": sample.prompt,
-        "output": output,
+        "output": text,
         "reference": sample.text,
         "finish_reason": reason,
-        "tokens": tokens,
+        "tokens": len(row.tokens) - (row.tokens[-1:] != [] and row.tokens[-1] in stops),
     }
     if row.log_probabilities is not None:
         found |= {"token_ids": row.tokens, "log_probabilities": row.log_probabilities}

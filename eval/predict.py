@@ -10,7 +10,7 @@ from data_prep.progress import Track, silent
 from data_prep.rows import read_rows
 from data_prep.tokens.config import Template
 from eval.config import GenerationConfig, PerplexityConfig
-from eval.generation import generate, generation_key, generation_policy, stop_tokens
+from eval.generation import generate, generation_key, generation_policy, served_by, stop_tokens
 from eval.loading import model_key
 from eval.measures import perplexity as likelihood
 from eval.measures.text import bleu_signature, chrf_signature, rouge_policy
@@ -26,6 +26,7 @@ from eval.predictions import (
     write_predictions,
 )
 from eval.samples import Sample, choose, samples_of, template_sha256
+from eval.shares import ShareKept, forget, taken
 
 
 def predict(
@@ -106,7 +107,7 @@ def _answer(
     template: Template,
     track: Track,
 ) -> dict[str, float]:
-    notes = {
+    notes: dict[str, Any] = {
         "generation": generation_policy(model, config),
         "template_sha256": template_sha256(tokenizer, template),
         "stop": tokenizer.convert_ids_to_tokens(stop_tokens(model, tokenizer, template)),
@@ -115,7 +116,12 @@ def _answer(
         "chrf": chrf_signature(),
     }
 
+    if config.engine != "transformers" and taken():  # these engines are asked by who merges, with their own batches
+        return {}
+
     def compute(partial: Path) -> list[Prediction]:
+        if config.engine == "server":
+            notes["served"] = served_by(model, tokenizer, samples, config, template)
         return generate(model, tokenizer, samples, config, template, partial, track)
 
     key = generation_key(model, tokenizer, samples, config, template)
@@ -130,9 +136,9 @@ def finish(
     compute: Callable[[Path], list[Prediction]],
     notes: dict[str, Any],
 ) -> dict[str, float]:
-    """Compute a predictions file, or take the finished one; the partial file goes last, so that nothing is lost.
+    """Compute a predictions file, or take the finished one; partial files go last, so that nothing is lost.
 
-    Returns the numbers of one measure that `predict` tells of.
+    Returns the numbers of one measure that `predict` tells of; of a share (`eval.shares`) only the seconds.
     """
     start, path = time.perf_counter(), predictions_path(out, dataset, measure)
     cached = is_finished(out, dataset, measure, key)
@@ -140,10 +146,13 @@ def finish(
         rows = read_predictions(out, dataset, measure)
     else:
         partial = path.with_name(f"{path.name}.partial")
-        rows = compute(partial)
+        try:
+            rows = compute(partial)
+        except ShareKept:
+            return {f"{measure}_seconds": time.perf_counter() - start}
         write_predictions(out, dataset, measure, rows)
         note_policy(out, dataset, notes, measure, key)
-        partial.unlink(missing_ok=True)
+        forget(partial)
     seconds, tokens = time.perf_counter() - start, sum(_tokens(row) for row in rows)
     numbers = {f"{measure}_rows": len(rows), f"{measure}_tokens": tokens, f"{measure}_seconds": seconds}
     return numbers if cached else {**numbers, f"{measure}_tokens_per_second": tokens / seconds}

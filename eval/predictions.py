@@ -11,9 +11,10 @@
     policies.json                data set → how it was measured: an entry for each measure, "template_sha256", "rouge",
                                  "bleu", "chrf" and the "keys" that say what the files were made from
 
-A file that is being made is called `<name>.partial` and grows as predictions are finished.
+A file that is being made is called `<name>.partial` and grows as predictions are finished (`eval.shares`).
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -23,6 +24,7 @@ from typing import Any, Literal, TypeVar
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from data_prep.rows import write_whole
+from eval.shares import KeptRows, ShareKept, line_of, taken
 
 Item = TypeVar("Item")
 Prediction = dict[str, Any]
@@ -50,7 +52,7 @@ def read_predictions(folder: Path, dataset: str, measure: Measure) -> list[Predi
 
 def write_predictions(folder: Path, dataset: str, measure: Measure, rows: Sequence[Prediction]) -> None:
     """Write a finished file, whole or not at all."""
-    write_whole(predictions_path(folder, dataset, measure), b"".join(map(_line, rows)))
+    write_whole(predictions_path(folder, dataset, measure), b"".join(map(line_of, rows)))
 
 
 def copy_without(folder: Path, dataset: str, ids: set[str], out: Path) -> int:
@@ -119,27 +121,19 @@ def predict_resumably(
 ) -> list[Prediction]:
     """Run `work` on batches of (id, item) and keep each finished batch in `path`, so that a killed run goes on.
 
-    A torn line, an incomplete batch and a file made from another key are made again. Batches never change, so a
-    resumed run computes what an undisturbed one would. Returns the rows in batch order; the caller writes the
-    finished file and removes `path`.
+    A torn line, an incomplete batch and a file made from another key are made again. Batches never change, also not
+    with the number of shares, so that neither changes a byte. Returns the rows in batch order; the caller writes the
+    finished file and removes `path`. Raises ShareKept where this process had but a share (`eval.shares`).
     """
-    rows, size = _finished_batches(path, key, [[name for name, _ in batch] for batch in batches])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, count = len(rows), 0
-    with path.open("r+b" if size else "wb") as file:
-        file.truncate(size)
-        file.seek(size)
-        if not size:
-            file.write(_line({"key": key}))
-        for batch in track(batches, title, total=len(batches)):
-            count += len(batch)
-            if count <= done:
-                continue
-            fresh = work([item for _, item in batch])
-            file.write(b"".join(map(_line, fresh)))
-            file.flush()
-            rows.extend(fresh)
-    return rows
+    share = taken()
+    with contextlib.closing(KeptRows(path, key)) as kept:
+        mine = batches if share is None else share.of(batches)
+        left = [batch for batch in mine if any(name not in kept.rows for name, _ in batch)]
+        for batch in track(left, title, total=len(left)):
+            kept.add(work([item for _, item in batch]))
+    if share is not None:
+        raise ShareKept
+    return [kept.rows[name] for batch in batches for name, _ in batch]
 
 
 def predict_as_finished(
@@ -153,47 +147,14 @@ def predict_as_finished(
     """Keep each row that `work` gives in `path` at once, so that a killed run goes on; returns them in `ids`' order.
 
     `work` is given the ids that are still to be predicted, and gives their rows in any order. A torn line and a file
-    made from another key are made again. The caller writes the finished file and removes `path`.
+    made from another key are made again. The caller writes the finished file and removes `path`. Raises ShareKept
+    where this process had but a share (`eval.shares`).
     """
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last \n is torn
-    known = set(ids)
-    rows: dict[str, Prediction] = {}
-    if lines and _parsed(lines[0]) == {"key": key}:
-        rows = {row["id"]: row for line in lines[1:] if (row := _parsed(line)).get("id") in known}
-    left = known - rows.keys()
-    write_whole(path, b"".join(map(_line, [{"key": key}, *rows.values()])))
-    with path.open("ab") as file:
+    share = taken()
+    with contextlib.closing(KeptRows(path, key)) as kept:
+        left = set(ids if share is None else share.of(ids)) - kept.rows.keys()
         for row in track(work(left) if left else (), title, total=len(left)):
-            file.write(_line(row))
-            file.flush()
-            rows[row["id"]] = row
-    return [rows[each] for each in ids]
-
-
-def _finished_batches(path: Path, key: str, batches: Sequence[Sequence[str]]) -> tuple[list[Prediction], int]:
-    """The rows of the leading batches that are complete in a partial file, and the bytes that they and its key take."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last \n is torn
-    if not lines or _parsed(lines[0]) != {"key": key}:
-        return [], 0
-    rows: list[Prediction] = []
-    size = len(lines[0]) + 1
-    for batch in batches:
-        texts = lines[1 + len(rows) : 1 + len(rows) + len(batch)]
-        found = [_parsed(text) for text in texts]
-        if [row.get("id") for row in found] != list(batch):
-            break
-        rows.extend(found)
-        size += sum(len(text) + 1 for text in texts)
-    return rows, size
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _line(row: Prediction) -> bytes:
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            kept.add([row])
+    if share is not None:
+        raise ShareKept
+    return [kept.rows[each] for each in ids]

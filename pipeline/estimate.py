@@ -156,7 +156,7 @@ def _prediction(plan: Plan, facts: ModelFacts, config: Mapping[str, Any], flops:
         if task["kind"] == "reasoning":
             thinking = (task["budget"] or {"most": 0})["most"]
             generated += rows * task["samples"] * (thinking + task["max_new_tokens"])
-    if config["generation"]:
+    if config["generation"] and config["generation"]["engine"] != "server":
         rows = config["generation"]["max_rows"] or 128
         scored += rows * USUAL_ROW
         generated += rows * config["generation"]["max_new_tokens"]

@@ -38,12 +38,13 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 class RayCrew:
     """The processors of a Ray cluster. Ray repeats a task whose worker died up to three times."""
 
-    def __init__(self, config: RayEngine):
+    def __init__(self, config: RayEngine, gpus: bool = False):
+        """`gpus`: where the cluster has any, a task gets one, and so many tasks are worked on at a time."""
         if find_spec("ray") is None:
             raise DataError(
                 'engine.kind=ray: Ray is not installed; pip install "provetune[ray]", or use engine.kind=local'
             )
-        self._config = config
+        self._config, self._gpus = config, gpus
         self._running: dict[Any, tuple[int, Job]] = {}
         self._connection = contextlib.ExitStack()
         self._run: Any = None
@@ -57,10 +58,11 @@ class RayCrew:
             there = int(ray.cluster_resources().get("CPU", 0))
             if there < 1:
                 raise DataError("engine.kind=ray: the cluster has no processors; start its nodes with --num-cpus")
-            self._size = there if self._config.workers == "auto" else self._config.workers
+            gpus = int(ray.cluster_resources().get("GPU", 0)) if self._gpus else 0
+            self._size = (gpus or there) if self._config.workers == "auto" else self._config.workers
             # By value: a node that lacks the package can still say so.
             ray.cloudpickle.register_pickle_by_value(node)
-            self._run = ray.remote(num_cpus=1, max_retries=RETRIES)(node.run_there)
+            self._run = ray.remote(num_cpus=1, num_gpus=int(gpus > 0), max_retries=RETRIES)(node.run_there)
         return self._size
 
     def start(self, index: int, job: Job) -> None:

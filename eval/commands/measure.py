@@ -123,7 +123,8 @@ def _predict(config: EvalConfig, side: str, name: str, out: Path) -> dict[str, d
             continue
         if config.perplexity is None and config.generation is None:
             raise DataError(f"{task}: perplexity and generation are both off; switch one on, or give settings.{task}")
-        scoring = config.perplexity, config.generation, config.template
+        generation = config.generation and config.generation.of_model(side)
+        scoring = config.perplexity, generation, config.template
         found = predict(model, tokenizer, rows, task, folder, *scoring, terminal_track)
         took[task] = with_cost(model, found)
     return took

@@ -1,16 +1,13 @@
 """Which models judge, and how. Imports only pydantic."""
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data_prep.strict import StrictModel
+from eval.server.config import ServerConfig
 
 DEFAULT_LENGTH_PENALTY = 0.013
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_SECRET_FIELDS = {"api_key", "key", "token", "secret", "password", "authorization", "headers"}
 
 
 class LocalJudge(StrictModel):
@@ -38,28 +35,13 @@ class LocalJudge(StrictModel):
         return self.method == "likelihood"
 
 
-class ServerJudge(StrictModel):
+class ServerJudge(ServerConfig):
     """A judge behind an OpenAI-compatible server: vLLM, Ollama, `transformers serve`, a gateway."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)  # what is refused may be a key in the wrong place
 
     kind: Literal["server"] = "server"
     """Which kind of judge this is."""
-    base_url: str
-    """Where the server listens, up to and with its version: http://localhost:8000/v1."""
     model: str = Field(min_length=1)
     """The name by which the server knows the judge."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; unset: no key is sent. The key is never stored or shown."""
-    concurrency: int = Field(default=8, ge=1, le=512)
-    """Requests under way at once."""
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    """Most requests started in a minute, repeats included; null: no limit."""
-    retries: int = Field(default=4, ge=0, le=20)
-    """How often a request is repeated after a time-out, 408, 409, 429, 5xx, a broken connection or an unusable body;
-    the wait doubles, or is what the server's Retry-After says."""
-    timeout_seconds: float = Field(default=120.0, gt=0)
-    """Longest silence of the server before a request counts as timed out."""
     json_schema: bool = True
     """Ask for JSON of a given schema; where the server does not know that, it is asked in words and what it writes is
     read leniently."""
@@ -74,35 +56,6 @@ class ServerJudge(StrictModel):
     def scores_labels(self) -> bool:
         """Never: a server writes its verdict."""
         return False
-
-    @model_validator(mode="before")
-    @classmethod
-    def keys_have_no_field(cls, values: Any) -> Any:
-        """Refused by name, so that no message about an unknown field shows the key."""
-        found = sorted(_SECRET_FIELDS & values.keys()) if isinstance(values, dict) else []
-        if found:
-            raise ValueError(f"{found[0]}: a key has no place here; export it, and name its variable in api_key_env")
-        return values
-
-    @field_validator("base_url")
-    @classmethod
-    def base_url_is_a_place_without_secrets(cls, value: str) -> str:
-        """http or https, a host, and no user name or password in it."""
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            shown = "it" if "@" in value else repr(value)
-            raise ValueError(f"{shown} is no address of a server; write http://HOST:PORT/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("holds a user name, password or query; name an environment variable in api_key_env")
-        return value.rstrip("/")
-
-    @field_validator("api_key_env")
-    @classmethod
-    def api_key_env_is_a_name(cls, value: str) -> str:
-        """The name of a variable, so that a key pasted here by mistake is refused and not shown."""
-        if not _VARIABLE.fullmatch(value):
-            raise ValueError("is no name of an environment variable (A-Z, 0-9, _); never write the key itself here")
-        return value
 
 
 Judge = Annotated[LocalJudge | ServerJudge, Field(discriminator="kind")]
@@ -134,6 +87,11 @@ class JudgeConfig(StrictModel):
     beside the mean log-loss: see `eval.judge.length`."""
     force_own_family: bool = False
     """Judge although a judge and a model under test are of one family; the result is flagged."""
+
+    @property
+    def has_local(self) -> bool:
+        """Whether a judge runs here."""
+        return any(isinstance(judge, LocalJudge) for judge in self.judges)
 
     @field_validator("judges", mode="before")
     @classmethod

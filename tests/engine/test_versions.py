@@ -122,11 +122,13 @@ SOURCES = {
     "evaluate.predict": (
         PREDICT_VERSION,
         [
-            "pipeline/stages/evaluate/predict.py",
+            *(f"pipeline/stages/evaluate/{name}.py" for name in ("predict", "spread")),
             *(
                 f"eval/{name}.py"
                 for name in ("loading", "samples", "generation", "predictions", "predict", "benchmarks", "adapters")
             ),
+            "eval/shares.py",
+            "eval/server/*.py",
             "eval/decoding/*.py",
             "eval/reasoning/*.py",
             "eval/measures/*.py",
@@ -138,7 +140,10 @@ SOURCES = {
     ),
     "evaluate.general": (GENERAL_VERSION, ["pipeline/stages/evaluate/general.py"]),
     "evaluate.baseline": (BASELINE_VERSION, ["pipeline/stages/evaluate/baseline.py", "eval/ngram.py"]),
-    "evaluate.judge": (JUDGE_VERSION, ["pipeline/stages/evaluate/judge.py", "eval/judge/*.py"]),
+    "evaluate.judge": (
+        JUDGE_VERSION,
+        ["pipeline/stages/evaluate/judge.py", "eval/judge/*.py", "eval/server/client.py"],
+    ),
     "evaluate.overlap": (
         OVERLAP_VERSION,
         ["pipeline/stages/evaluate/overlap.py", "data_prep/curation/decontamination/*.py"],

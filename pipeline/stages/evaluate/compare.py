@@ -29,7 +29,10 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
         if f"overlap.{dataset}" in inputs:
             base, tuned, found["overlap"][dataset] = _clean(inputs, dataset, out)
         _add(found, asked, inputs, dataset, (base, tuned))
-        found["policies"] |= read_policies(tuned)
+        policies = read_policies(tuned)
+        if "served" in policies.get(dataset, {}):  # the one policy in which the two models differ
+            policies[dataset]["served_base"] = read_policies(base)[dataset]["served"]
+        found["policies"] |= policies
     if asked.judge is not None and not found["judge"]:
         raise DataError(f"judge: none of {', '.join(asked.datasets)} has generated answers; remove the judge")
     write_json(out / "comparison.json", found)

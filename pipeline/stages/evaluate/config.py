@@ -1,14 +1,15 @@
 """What is measured, of which models."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from data_prep.curation.decontamination.config import Decontamination
+from data_prep.engines.config import RayEngine
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, MetricName, NgramConfig, PerplexityConfig, StatisticsConfig, TaskConfig
 from eval.judge.config import JudgeConfig
-from pipeline.contract import Flow, StageConfig
+from pipeline.contract import Flow, StageConfig, outside_fingerprint
 
 PREDICT_VERSION = 3
 COMPARE_VERSION = 4
@@ -19,6 +20,29 @@ BASELINE_VERSION = 1
 
 GENERAL = "general"
 """The name of the general text among the data sets."""
+
+
+class OneProcess(StrictModel):
+    """One process computes all rows, with all processors and the first GPU."""
+
+    kind: Literal["one"] = "one"
+    """Which kind of spreading this is."""
+
+
+class OverRanks(StrictModel):
+    """The ranks of `launch` share the rows; each loads the model. With one rank, one process."""
+
+    kind: Literal["ranks"] = "ranks"
+    """Which kind of spreading this is."""
+
+
+def _by_name(spread: Any) -> Any:
+    """`spread=ray` is short for `spread.kind=ray`."""
+    return {"kind": spread} if isinstance(spread, str) else spread
+
+
+Spread = Annotated[OneProcess | OverRanks | RayEngine, Field(discriminator="kind"), BeforeValidator(_by_name)]
+"""Which processes share the rows of an evaluation."""
 
 
 class PredictConfig(StrictModel):
@@ -40,6 +64,21 @@ class PredictConfig(StrictModel):
     """Attention implementation."""
     trust_remote_code: bool
     """Whether code of a Hub model may run."""
+    spread: Spread = outside_fingerprint(OneProcess())
+    """Which processes share the rows."""
+
+
+class JudgeNodeConfig(StrictModel):
+    """How two models' answers to one data set are judged."""
+
+    dataset: str
+    """Name of the data set."""
+    judge: JudgeConfig
+    """Who judges, and how."""
+    names: list[str]
+    """By what names the models under test are known, beside their files."""
+    spread: Spread = outside_fingerprint(OneProcess())
+    """Which processes share the questions to judges that run here."""
 
 
 class CompareConfig(StrictModel):
@@ -111,6 +150,9 @@ class EvaluateConfig(StageConfig):
     """Intervals and tests of the comparison."""
     samples: int = Field(default=5, ge=0)
     """How many of the biggest wins and regressions the report shows."""
+    spread: Spread = outside_fingerprint(OverRanks())
+    """Which processes share the rows that are scored, answered and judged by a local model: `ranks` of the launch,
+    `one`, or tasks of a cluster (`ray`). Metrics of likelihoods stay equal to 1e-6."""
 
     def extend(self, name: str, flow: Flow) -> None:
         """One `predict` node per model and data set, and one `compare` node for each pair with the baseline."""

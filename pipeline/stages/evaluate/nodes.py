@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.sources import resolve_files
-from eval.config import PerplexityConfig
+from eval.config import GenerationConfig, PerplexityConfig
 from eval.judge.config import JudgeConfig, LocalJudge
 from pipeline.artifacts import HashMemory
 from pipeline.contract import Flow, Node, Output, identity_of
@@ -23,6 +23,7 @@ from pipeline.stages.evaluate.config import (
     CompareConfig,
     EvaluateConfig,
     ForgettingConfig,
+    JudgeNodeConfig,
     PredictConfig,
 )
 
@@ -122,11 +123,12 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         dataset=dataset,
         template=config.template,
         perplexity=None if task else perplexity,
-        generation=None if task or general else config.generation,
+        generation=_generation(config, name, model) if not task and not general else None,
         task=task,
         dtype=flow.model_dtype,
         attention=flow.attention,
         trust_remote_code=flow.trust_remote_code,
+        spread=config.spread,
     )
     several = general or len(flow.datasets) > 1
     node = Node(
@@ -134,10 +136,22 @@ def _predict(config: EvaluateConfig, name: str, model: str, dataset: str, source
         kind="evaluate.predict",
         version=PREDICT_VERSION,
         config=asked.model_dump(mode="json"),
-        identity=identity_of(asked),
+        identity=identity_of(asked) | ({"generation": asked.generation.identity()} if asked.generation else {}),
         inputs={**flow.models[model].as_inputs(), "dataset": source},
+        ranks=_on_ranks(config, flow),
     )
     return Output(flow.add(node))
+
+
+def _generation(config: EvaluateConfig, name: str, model: str) -> GenerationConfig | None:
+    try:
+        return config.generation and config.generation.of_model(model)
+    except DataError as error:
+        raise ConfigError(f"stages.{name}.{error}") from None
+
+
+def _on_ranks(config: EvaluateConfig, flow: Flow) -> bool:
+    return config.spread.kind == "ranks" and flow.processes > 1
 
 
 def _overlaps(config: EvaluateConfig, name: str, sources: Mapping[str, Output], flow: Flow) -> dict[str, Output]:
@@ -223,14 +237,15 @@ def _judges(
     for dataset in predictions[tuned]:
         if dataset in config.tasks or flow.roles.get(dataset) is None:
             continue
-        asked = {"dataset": dataset, "judge": config.judge.model_dump(mode="json"), "names": names}
+        asked = JudgeNodeConfig(dataset=dataset, judge=config.judge, names=names, spread=config.spread)
         node = Node(
             name=f"{name}/judge/{tuned}_vs_{base}/{dataset}",
             kind="evaluate.judge",
             version=JUDGE_VERSION,
-            config=asked,
+            config=asked.model_dump(mode="json"),
             identity={"dataset": dataset, **_judge_identity(config.judge)},
             inputs={**models, "base": predictions[base][dataset], "tuned": predictions[tuned][dataset]},
+            ranks=config.judge.has_local and _on_ranks(config, flow),
         )
         found[f"judge.{dataset}"] = Output(flow.add(node))
     return found

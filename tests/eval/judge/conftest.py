@@ -45,6 +45,8 @@ class Stub:
         self.times: list[float] = []
         self.script: list[Answer] = []
         self.default: Callable[[dict[str, Any]], Answer] = lambda _: verdict("A")
+        self.models: list[dict[str, Any]] = []
+        """What /v1/models lists."""
         self.under_way = self.most_under_way = 0
         self._lock = threading.Lock()
         stub = self
@@ -72,6 +74,13 @@ class Stub:
                     self.wfile.write(answer.body)
                 except OSError:
                     pass  # the client has timed out and gone
+
+            def do_GET(self) -> None:
+                listed = json.dumps({"object": "list", "data": stub.models}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(listed)))
+                self.end_headers()
+                self.wfile.write(listed)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers: how they are reached, and answers of a served model."""
