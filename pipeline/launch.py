@@ -31,6 +31,9 @@ KEEP_MEMORY = {
 step: a third more tokens per second in CPU training, the same losses, 3 % more memory (docs/performance.md)."""
 
 
+LAUNCHED = (sys.executable, "-m", "pipeline.launched")
+"""Before a launcher's module: it ends when the run is killed."""
+
 NO_LOGS = ("--log_dir", os.devnull)
 """torchrun's option (and Accelerate's) against a folder per launch in the system's temporary folder, which nobody
 removes: ranks keep logs of their own."""
@@ -43,9 +46,9 @@ def rank_command(launch: LaunchConfig, folder: Path) -> list[str]:
     """
     worker = ["-m", "pipeline.worker", str(folder)]
     if launch.on_gpus:
-        accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
+        accelerate = [*LAUNCHED, "accelerate.commands.launch"]
         return [*accelerate, *NO_LOGS, "--config_file", str(config_file(launch, folder)), *worker]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *NO_LOGS, "--standalone"]
+    torchrun = [*LAUNCHED, "torch.distributed.run", *NO_LOGS, "--standalone"]
     return [*torchrun, "--nproc-per-node", str(launch.processes), "--max-restarts", "0", *worker]
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pipeline.artifacts import read_json
 from pipeline.config import LaunchConfig
 from pipeline.console import Display
 from pipeline.errors import Preempted, ProvetuneError, StageFailed
-from pipeline.launch import NO_LOGS, Workers, worker_environment
+from pipeline.launch import LAUNCHED, NO_LOGS, Workers, worker_environment
 from pipeline.node_network import PROBE_SECONDS, network_environment, unreachable
 from pipeline.nodes import NEXT, Nodes, watching
 from pipeline.plan import Plan, Step
@@ -29,11 +28,11 @@ def node_command(launch: LaunchConfig, rank: int, meeting: dict[str, Any], folde
     worker = ["-m", "pipeline.worker", str(folder)]
     address, port = str(meeting["address"]), str(meeting["port"])
     if launch.on_gpus:
-        accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(launch.processes)]
+        accelerate = [*LAUNCHED, "accelerate.commands.launch", "--num_processes", str(launch.processes)]
         accelerate += [*NO_LOGS, "--config_file", str(config_file(launch, folder))]
         machines = ["--num_machines", str(launch.nodes), "--machine_rank", str(rank)]
         return [*accelerate, *machines, "--main_process_ip", address, "--main_process_port", port, *worker]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *NO_LOGS, "--max-restarts", "0"]
+    torchrun = [*LAUNCHED, "torch.distributed.run", *NO_LOGS, "--max-restarts", "0"]
     machines = ["--nnodes", str(launch.nodes), "--node-rank", str(rank)]
     meet = ["--master-addr", address, "--master-port", port]
     return [*torchrun, *machines, *meet, "--nproc-per-node", str(launch.processes // launch.nodes), *worker]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,11 @@ TWO = ["launch=cpu_ranks", "launch.processes=2"]
 
 def test_cpu_ranks_go_through_torchrun_and_gpus_through_accelerate() -> None:
     cpu = rank_command(LaunchConfig(kind="cpu_ranks", processes=2), Path("/x y"))
-    assert cpu[1:3] == ["-m", "torch.distributed.run"] and cpu[-3:] == ["-m", "pipeline.worker", "/x y"]
+    assert cpu[1:4] == ["-m", "pipeline.launched", "torch.distributed.run"] and cpu[-3:] == [
+        "-m",
+        "pipeline.worker",
+        "/x y",
+    ]
     assert cpu[cpu.index("--nproc-per-node") + 1] == "2" and cpu[cpu.index("--max-restarts") + 1] == "0"
     gpus = rank_command(LaunchConfig(kind="ddp", processes=8), Path("/x"))
     assert "accelerate.commands.launch" in gpus
@@ -85,6 +90,39 @@ def test_a_killed_parent_leaves_no_orphans(tmp_path: Path, launch: list[str]) ->
     training.process.kill()  # not waited for: a zombie parent is dead too
     assert not alive(psutil.wait_procs(training.family, timeout=30)[1])
     training.process.communicate()
+
+
+WAITING = """
+import subprocess, sys
+from pathlib import Path
+from pipeline.config import LaunchConfig
+from pipeline.launch import worker_environment
+from pipeline.node_runner import node_command
+
+launch = LaunchConfig(kind="cpu_ranks", processes=2, nodes=2)
+command = node_command(launch, 0, {"address": "127.0.0.1", "port": sys.argv[1]}, Path(sys.argv[2]))
+print(subprocess.Popen(command, env=worker_environment()).pid, flush=True)
+sys.stdin.read()
+"""
+"""A node 0 whose launcher waits for a node 1 that does not come."""
+
+
+def test_a_launcher_that_waits_for_another_node_ends_with_its_run(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    run = subprocess.Popen(
+        [sys.executable, "-c", WAITING, port, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    launcher = psutil.Process(int(run.stdout.readline()))
+    deadline = time.monotonic() + 60
+    while not any(each.laddr.port == int(port) for each in launcher.net_connections()):
+        assert launcher.is_running() and time.monotonic() < deadline
+        time.sleep(0.1)
+    run.kill()
+    assert not alive(psutil.wait_procs([launcher], timeout=20)[1])
+    run.communicate()
 
 
 @pytest.mark.slow
