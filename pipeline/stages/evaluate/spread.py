@@ -110,7 +110,8 @@ def share_of_rank() -> Share | None:
 def gathered(result: Any, unfinished: Path) -> list[Any]:
     """What the shares of all ranks returned, once all of them have; every rank must call it.
 
-    What other machines wrote into `unfinished` is waited for, where a shared file system shows it late.
+    The first rank, who merges, then sees in `unfinished` what other machines wrote, also where a shared file system
+    shows it late.
     """
     from torch import distributed
 
@@ -119,8 +120,9 @@ def gathered(result: Any, unfinished: Path) -> list[Any]:
     distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, (result, written))
+    merges = distributed.get_rank() == 0
     distributed.destroy_process_group()
-    for _, files in found:
+    for _, files in found if merges else []:
         await_visible(unfinished, files)
     return [each for each, _ in found]
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from data_prep.errors import DataError
 from eval.commands.config import EvalConfig
 from eval.commands.measure import measure
 from eval.config import GenerationConfig
-from eval.decoding.config import BeamDecoding, ContrastiveDecoding, SampleDecoding
-from eval.generation import generate, generation_key, generation_policy, served_by, stop_tokens
+from eval.decoding.config import SampleDecoding
+from eval.generation import generate, served_by, stop_tokens
 from eval.predict import predict
 from eval.predictions import read_policies, read_predictions
 from eval.samples import Sample
@@ -233,47 +232,6 @@ def test_the_recorded_path_is_the_same(
     asked = len(stub.requests)
     predict(model, tokenizer, rows_folder, "tiny", tmp_path / "served", None, config(stub, max_new_tokens=4), "plain")
     assert len(stub.requests) == asked == 12 + 4  # finished predictions need no server
-
-
-def test_the_key_knows_the_name_and_not_the_speed(stub: Stub, model: Any, tokenizer: Any) -> None:
-    def key(**server: Any) -> str:
-        return generation_key(model, tokenizer, SAMPLES, config(stub, server=server), "plain")
-
-    assert key() == key(concurrency=3, retries=0, timeout_seconds=1.0, requests_per_minute=5.0)
-    assert len({key(), key(served={"base": "other"}), key(base_url="http://other/v1"), key(prompts="tokens")}) == 4
-    assert "server" not in GenerationConfig().identity()
-    assert generation_policy(model, GenerationConfig()).endswith("float32")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"decoding": BeamDecoding()}, "engine=server has no beam search; take engine=transformers"),
-        ({"decoding": ContrastiveDecoding()}, "engine=server has no contrastive search"),
-        ({"decoding": SampleDecoding(min_p=0.1)}, "decoding.min_p is none of OpenAI's settings.*add min_p to server.k"),
-        ({"decoding": SampleDecoding(top_k=5)}, "add top_k to server.knows if yours does, or set it to null"),
-        ({"decoding": SampleDecoding(), "log_probabilities": True}, "log_probabilities of sampled answers"),
-        ({"engine": "transformers"}, "engine=server and server=.* go together; set both"),
-        ({"server": {"served": {"base": "m", "sft": "m"}}}, "served.sft and served.base are both m at .*with itself"),
-        ({"server": {"served": {}}}, "served"),
-        ({"server": {"api_key": "sk-secret"}}, "api_key: a key has no place here"),
-        ({"server": {"served": {"base": {"name": "m", "base_url": "ftp://x"}}}}, "is no address of a server"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(stub: Stub, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message) as caught:
-        config(stub, **settings)
-    assert "sk-secret" not in str(caught.value)
-
-
-def test_a_compared_model_without_a_served_name_is_refused(stub: Stub) -> None:
-    whole = GenerationConfig.model_validate(
-        {"engine": "server", "server": {"base_url": stub.url, "served": {"base": "m", "sft": {"name": "n"}}}}
-    )
-    with pytest.raises(DataError, match=r"served: no name for the model 'dpo', only for \['base', 'sft'\]; add served"):
-        whole.of_model("dpo")
-    alone = whole.of_model("sft").server
-    assert alone is not None and json.loads(alone.only.model_dump_json()) == {"name": "n", "base_url": stub.url}
 
 
 def test_stops_that_the_server_does_not_know_are_sent(
