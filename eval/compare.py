@@ -14,7 +14,16 @@ from eval.config import StatisticsConfig
 from eval.fairness.tasks import fairness_changes, fairness_summary
 from eval.measures.text import ROUGE, score_texts
 from eval.predictions import MEASURES, Measure, predictions_path, read_policies
-from eval.statistics import PairedTest, cluster_sums, detectable_difference, holm, more_needed, paired_test, resample
+from eval.statistics import (
+    PairedTest,
+    cluster_sums,
+    detectable_difference,
+    holm,
+    more_needed,
+    paired_test,
+    resample,
+    room_of,
+)
 from eval.tasks import Metric, Task, datasets_of, sorted_predictions, tasks_of
 
 Comparison = dict[str, dict[str, dict[str, Any]]]
@@ -58,8 +67,9 @@ def compare(
     "more_needed"}; difference is tuned - base.
 
     `verdict` is "better" or "worse" when p after Holm's correction over everything compared here is at most
-    1 - confidence and the interval lies on that side of 0, else "cannot tell". `more_needed` is a number of rows, and
-    None with a verdict or without any difference. Shares of right answers also have "won" and "lost", the rows that
+    1 - confidence and the interval lies on that side of 0, else "cannot tell". `detectable` and `more_needed` (rows)
+    are of a verdict after that correction (`eval.statistics.room_of`); `more_needed` is None with a verdict or without
+    any difference. Shares of right answers also have "won" and "lost", the rows that
     only one model has right. `judged`: task → metric → a judge's entry (`eval.judge.summary`), corrected and judged
     together with the others. Raises DataError where the two were not measured alike.
     """
@@ -89,7 +99,7 @@ def compare_tasks(
     corrected = _corrected(tests)
     for key, metric, test in tests:
         p_holm = corrected[key, metric.hypothesis]
-        result[key][metric.name] |= _entry(metric, test, p_holm, 1 - config.confidence)
+        result[key][metric.name] |= _entry(metric, test, p_holm, config.confidence, len(corrected))
     return result
 
 
@@ -202,12 +212,12 @@ def _corrected(tests: list[tuple[str, Metric, PairedTest]]) -> dict[tuple[str, s
     return dict(zip(first, holm(list(first.values())), strict=True))
 
 
-def _entry(metric: Metric, test: PairedTest, p_holm: float, level: float) -> dict[str, Any]:
-    verdict = "cannot tell"
-    if p_holm <= level and (test.low > 0 or test.high < 0):
+def _entry(metric: Metric, test: PairedTest, p_holm: float, confidence: float, hypotheses: int) -> dict[str, Any]:
+    verdict, room = "cannot tell", room_of(test, confidence, hypotheses)
+    if p_holm <= 1 - confidence and (test.low > 0 or test.high < 0):
         verdict = "better" if (test.high < 0) == metric.lower_is_better else "worse"
-    more_needed = test.more_needed if verdict == "cannot tell" else None
-    return {**test._asdict(), "p_holm": p_holm, "verdict": verdict, "more_needed": more_needed}
+        room = room._replace(more_needed=None)
+    return {**test._asdict(), "p_holm": p_holm, "verdict": verdict, **room._asdict()}
 
 
 def _same_datasets(base_folder: Path, tuned_folder: Path) -> list[str]:

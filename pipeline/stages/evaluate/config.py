@@ -10,8 +10,8 @@ from eval.config import GenerationConfig, MetricName, NgramConfig, PerplexityCon
 from eval.judge.config import JudgeConfig
 from pipeline.contract import Flow, StageConfig
 
-PREDICT_VERSION = 3
-COMPARE_VERSION = 4
+PREDICT_VERSION = 4
+COMPARE_VERSION = 5
 OVERLAP_VERSION = 1
 JUDGE_VERSION = 1
 GENERAL_VERSION = 1
