@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import DataError
-from data_prep.progress import Track
+from data_prep.progress import Track, about
 from eval.benchmarks import predict_task
 from eval.cost import with_cost
 from eval.loading import load_model
@@ -29,6 +29,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, track:
     unfinished = out / "checkpoints"
     unfinished.mkdir(exist_ok=True)
     rows, name = inputs["dataset"], asked.dataset
+    track = about(track, name)
     if asked.task is not None:
         metrics = predict_task(model, tokenizer, rows, name, unfinished, asked.task, track)
     else:
