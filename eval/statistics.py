@@ -179,6 +179,8 @@ def room_of(test: PairedTest, confidence: float, hypotheses: int = 1) -> Room:
     """
     level = (1 - confidence) / hypotheses
     error = test.detectable / detectable_difference(1.0, confidence)
+    if error < 1e-9 * abs(test.difference):  # rounding of rows that all changed alike
+        error = 0.0
     if test.difference == 0 and error == 0:
         return Room(None, None)
     least = max(0, 1 + math.ceil(math.log2(1 / level)) - test.n)  # two-sided: all of n rows on one side, 2 / 2**n

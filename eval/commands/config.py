@@ -1,5 +1,6 @@
 """What `python -m eval` is asked for. Imports only pydantic."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,8 @@ from data_prep.config import DatasetConfig
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, MetricName, PerplexityConfig, StatisticsConfig, TaskConfig
 from eval.energy import EnergyConfig
+
+_NAME = re.compile(r"[\w-]+")
 
 
 class EvalConfig(StrictModel):
@@ -58,6 +61,12 @@ class EvalConfig(StrictModel):
         """A setting of the other side would have no effect."""
         if self.against is None and (self.limit is not None or self.include is not None):
             raise ValueError("limit and include go with against=lm_eval; set max_rows of the task instead")
+        twice = next((name for name in self.tasks if self.tasks.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"tasks: {twice} is there twice; name each once")
+        odd = next((name for name in self.tasks if not self.against and not _NAME.fullmatch(name)), None)
+        if odd is not None:
+            raise ValueError(f"tasks: {odd!r} is no name; allowed are letters, digits, _ and -, as it names a folder")
         if self.against is not None:
             self._refuse_beside_lm_eval()
         for field, names in (("data", self.data), ("settings", self.settings), ("metrics", self.metrics)):

@@ -108,6 +108,8 @@ def test_few_rows_that_change_alike_do_not_claim_to_see_everything(tmp_path: Pat
     entry = compare(base, tuned, StatisticsConfig(resamples=20_000))["perplexity/x"]["bits_per_byte"]
     assert entry["verdict"] == ("better" if more is None else "cannot tell")
     assert entry["detectable"] is None and entry["more_needed"] == more
+    odd = folder(tmp_path / "c", [0.1 + 0.2] * rows), folder(tmp_path / "d", [0.1] * rows)  # sums that are not exact
+    assert compare(*odd, FAST)["perplexity/x"]["byte_perplexity"]["detectable"] is None
     same = compare(base, base, FAST)["perplexity/x"]["bits_per_byte"]
     assert (same["p"], same["verdict"], same["detectable"], same["more_needed"]) == (1, "cannot tell", None, None)
 
