@@ -10,7 +10,7 @@ from data_prep.commands.cli import UsageError
 from data_prep.gate import nearest
 from eval.commands.config import EvalConfig
 
-_OF_THE_HUB = ("revision", "subset", "split")
+_OF_THE_HUB = ("revision", "subset", "split", "only")
 
 
 def benchmarks() -> list[str]:
