@@ -1,6 +1,8 @@
 """Two models' predictions of the same rows: metrics of each, and the verdict on their difference. Needs no model."""
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -40,6 +42,13 @@ _SAME_IN_ROWS: dict[Measure, tuple[str, ...]] = {
     "groups": ("context_sha256", "choices", "gold", "group"),
 }
 _SAME_IN_POLICIES = (*MEASURES, "template_sha256", "rouge", "bleu", "chrf")
+
+# What a policy tells of the model itself: its prefix token and how much it reads. Two models may differ in these, as in
+# their tokenizers; windows as long as the model reads are one way of scoring, whatever their length.
+_OF_THE_MODEL = re.compile(
+    r"(?<=prefix )\S+(?= not scored)|(?<=BOS before a context: )\S+|(?<=before an empty one: )\S+|"
+    r"max length (\d+), stride \1\b|(?<=max length )\d+"
+)
 
 Metrics = Mapping[str, Sequence[str]]
 """Data set → the metrics of its generated answers (`eval.answer_tasks`)."""
@@ -230,8 +239,9 @@ def _same_datasets(base_folder: Path, tuned_folder: Path) -> list[str]:
 def _check_alike(base_folder: Path, tuned_folder: Path, dataset: str) -> None:
     base, tuned = read_policies(base_folder).get(dataset, {}), read_policies(tuned_folder).get(dataset, {})
     for name in _SAME_IN_POLICIES:
-        if base.get(name) != tuned.get(name):
-            raise _unlike(dataset, f"{name} is {base.get(name)!r} for base and {tuned.get(name)!r} for tuned")
+        if _way(base.get(name)) != _way(tuned.get(name)):
+            found = f"{name} is {base.get(name)!r} for base and {tuned.get(name)!r} for tuned"
+            raise _unlike(dataset, found, _ONE_TEMPLATE if name == "template_sha256" else _AGAIN)
     for measure in MEASURES:
         present = [predictions_path(folder, dataset, measure).exists() for folder in (base_folder, tuned_folder)]
         if present[0] != present[1]:
@@ -255,5 +265,14 @@ def _check_rows(base_folder: Path, tuned_folder: Path, dataset: str, measure: Me
             raise _unlike(dataset, f"the {name} of row {found} differs between base and tuned")
 
 
-def _unlike(dataset: str, difference: str) -> DataError:
-    return DataError(f"{dataset}: cannot be compared, {difference}; predict both models again with the same settings")
+def _way(policy: Any) -> str:
+    """A policy without what it tells of the model itself."""
+    return _OF_THE_MODEL.sub("*", json.dumps(policy, sort_keys=True, ensure_ascii=False))
+
+
+_AGAIN = "predict both models again with the same settings"
+_ONE_TEMPLATE = "their chat templates differ: with template=plain both are asked alike"
+
+
+def _unlike(dataset: str, difference: str, advice: str = _AGAIN) -> DataError:
+    return DataError(f"{dataset}: cannot be compared, {difference}; {advice}")

@@ -1,5 +1,6 @@
 """`python -m eval`: numbers of one model never stand under the name of another, whatever the folder holds already."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,6 @@ FAST = ["generation.max_new_tokens=4", "statistics.resamples=100", "template=pla
 @pytest.fixture(scope="module")
 def saved(model: Any, other_model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models whose folders are called alike, and an adapter of the first that changes its answers."""
-    import copy
-
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -30,6 +29,23 @@ def saved(model: Any, other_model: Any, tokenizer: Any, tmp_path_factory: pytest
     adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj"]))
     adapted.save_pretrained(root / "lora")
     return root
+
+
+@pytest.fixture(scope="module")
+def stranger(saved: Path, other_model: Any) -> Path:
+    """A model of another family: its own BOS token, and twice the context."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    folder = saved / "stranger"
+    config = copy.deepcopy(other_model.config)
+    config.max_position_embeddings = 64
+    other = LlamaForCausalLM(config)
+    other.load_state_dict(other_model.state_dict())
+    other.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(saved / "two/model")
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def measured(saved: Path, out: Path, *more: str) -> dict[str, Any]:
@@ -94,3 +110,27 @@ def test_a_report_keeps_models_of_one_folder_name_apart(saved: Path, tmp_path: P
     assert told["models"].keys() == {"model", "two/model", "one/model"} and told["models"]["model"] == own
     assert told["models"]["two/model"] == found["models"][str(saved / "two/model")]
     assert told["comparisons"] == {"two/model_vs_one/model": found["comparisons"]["model_vs_base"]}
+
+
+def test_models_of_two_families_are_compared(
+    saved: Path, stranger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BOS token and context are the models' own; how they are asked is not."""
+    given = [f"model={stranger}", f"base={saved / 'one/model'}"]
+    found = measured(saved, tmp_path / "prompts", *given)
+    assert found["comparisons"]["model_vs_base"].keys() == {"perplexity/mine", "rouge/mine", "bleu/mine"}
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"the old mill {n} runs " * 9 + "on"}) + "\n" for n in range(3)))
+    texts = [*given, "tasks=[t]", f"data.t.source={rows}", *FAST]
+    assert main([*texts, f"output={tmp_path / 'texts'}"]) == 0
+    told = json.loads((tmp_path / "texts/results.json").read_text(encoding="utf-8"))
+    assert "perplexity/t" in told["comparisons"]["model_vs_base"]
+    assert "max length 64, stride 64" in told["policies"]["t"]["perplexity"]
+    assert main([*texts, f"output={tmp_path / 'texts'}", "settings.t={kind: cloze, too_long: cut}"]) == 0
+    assert main([*texts, f"output={tmp_path / 'texts'}", "perplexity.stride=20"]) == 0
+    (stranger / "chat_template.jinja").write_text("{{ messages[0]['content'] }}: ")
+    capsys.readouterr()
+    chat = [each for each in FAST if not each.startswith("template")]
+    asked = ["tasks=[mine]", f"data.mine.source={tmp_path / 'rows.jsonl'}", f"output={tmp_path / 'chat'}"]
+    assert main([*given, *asked, *chat]) == 3
+    assert "their chat templates differ: with template=plain both are asked alike" in capsys.readouterr().err
