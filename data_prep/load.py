@@ -90,9 +90,8 @@ def load(
         "format": adapter.format.name,
         "role": config.role,
         "broken_examples": broken.examples,
+        **_not_asked_for(name, config, survey),
     }
-    if config.only:
-        stats["not_asked_for"] = sum(1 for _ in _source(config, name)()) - survey.records
     write_stats(out, stats)
     return stats
 
@@ -122,6 +121,10 @@ def _asked_for(
         return all(record.row[column] == value for column, value in only.items())
 
     return (lambda: (each for each in records() if each.error or holds(each))) if only else records
+
+
+def _not_asked_for(name: str, config: DatasetConfig, survey: Survey) -> dict[str, int]:
+    return {"not_asked_for": sum(1 for _ in _source(config, name)()) - survey.records} if config.only else {}
 
 
 def _survey(records: Iterable[Record], broken: Broken) -> Survey:
