@@ -110,6 +110,10 @@ class DatasetConfig(StrictModel):
     keep: list[str] = []
     """Columns that are carried along in a row's `meta` and never trained on, e.g. `[url, license, robots]`."""
 
+    only: dict[str, bool | int | float | str] = {}
+    """Rows whose columns hold these values, e.g. `{is_bad_source: false}`; the others are left out before anything else
+    and counted (`not_asked_for` in stats.json)."""
+
     role: Literal["train", "eval"] = "train"
     """`eval`: every row goes to the test split, and `splits` is not used."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -69,7 +69,7 @@ def load(
         DataError: the source is missing or damaged, the columns fit no format, a row is broken, nothing is left.
     """
     broken = Broken(name, config.on_error)
-    records = _source(config, name)
+    records = _asked_for(_source(config, name), name, config.only)
     survey = _survey(track(records(), f"{name}: read"), broken)
     adapter = _adapter(name, config, survey, broken)
     shortener = _shortener(name, config, tokenizer_file, survey.columns)
@@ -90,6 +90,7 @@ def load(
         "format": adapter.format.name,
         "role": config.role,
         "broken_examples": broken.examples,
+        **_not_asked_for(name, config, survey),
     }
     write_stats(out, stats)
     return stats
@@ -107,6 +108,25 @@ def _source(config: DatasetConfig, name: str) -> Callable[[], Iterator[Record]]:
     return lambda: hub_records(found, config.source)
 
 
+def _asked_for(
+    records: Callable[[], Iterator[Record]], name: str, only: Mapping[str, Any]
+) -> Callable[[], Iterator[Record]]:
+    """The records that hold what `only` says, and those that cannot be read, which are counted as broken."""
+
+    def holds(record: Record) -> bool:
+        missing = next((column for column in only if column not in record.row), None)
+        if missing is not None:
+            place, listed = f"{record.file}:{record.line}", ", ".join(map(str, record.row))
+            raise DataError(f"data.{name}.only.{missing}: {place} has no such column; its columns are {listed}")
+        return all(record.row[column] == value for column, value in only.items())
+
+    return (lambda: (each for each in records() if each.error or holds(each))) if only else records
+
+
+def _not_asked_for(name: str, config: DatasetConfig, survey: Survey) -> dict[str, int]:
+    return {"not_asked_for": sum(1 for _ in _source(config, name)()) - survey.records} if config.only else {}
+
+
 def _survey(records: Iterable[Record], broken: Broken) -> Survey:
     count, good, columns = 0, 0, Counter[str]()
     for record in records:
@@ -120,6 +140,8 @@ def _survey(records: Iterable[Record], broken: Broken) -> Survey:
 
 
 def _adapter(name: str, config: DatasetConfig, survey: Survey, broken: Broken) -> Adapter:
+    if not survey.good and config.only and not broken.count:
+        raise DataError(f"data.{name}.only: no row of {config.source} holds {config.only}; check the values")
     if not survey.good:
         raise DataError(f"data.{name}: none of its {broken.count} rows can be read; look at the file {config.source}")
     # Columns of most rows decide the format: one odd row must not, wherever it stands.

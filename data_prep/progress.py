@@ -14,6 +14,15 @@ class Track(Protocol):
         ...
 
 
+def about(track: Track, what: str) -> Track:
+    """The same `Track` with titles that say what the work is about: "base, gsm8k: scoring"."""
+
+    def told(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+        return track(items, f"{what}: {title}", total)
+
+    return told
+
+
 def silent(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
     """A `Track` that shows nothing."""
     return iter(items)

@@ -1,6 +1,8 @@
 """Two models' predictions of the same rows: metrics of each, and the verdict on their difference. Needs no model."""
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -14,7 +16,16 @@ from eval.config import StatisticsConfig
 from eval.fairness.tasks import fairness_changes, fairness_summary
 from eval.measures.text import ROUGE, score_texts
 from eval.predictions import MEASURES, Measure, predictions_path, read_policies
-from eval.statistics import PairedTest, cluster_sums, detectable_difference, holm, more_needed, paired_test, resample
+from eval.statistics import (
+    PairedTest,
+    cluster_sums,
+    detectable_difference,
+    holm,
+    more_needed,
+    paired_test,
+    resample,
+    room_of,
+)
 from eval.tasks import Metric, Task, datasets_of, sorted_predictions, tasks_of
 
 Comparison = dict[str, dict[str, dict[str, Any]]]
@@ -31,6 +42,13 @@ _SAME_IN_ROWS: dict[Measure, tuple[str, ...]] = {
     "groups": ("context_sha256", "choices", "gold", "group"),
 }
 _SAME_IN_POLICIES = (*MEASURES, "template_sha256", "rouge", "bleu", "chrf")
+
+# What a policy tells of the model itself: its prefix token and how much it reads. Two models may differ in these, as in
+# their tokenizers; windows as long as the model reads are one way of scoring, whatever their length.
+_OF_THE_MODEL = re.compile(
+    r"(?<=prefix )\S+(?= not scored)|(?<=BOS before a context: )\S+|(?<=before an empty one: )\S+|"
+    r"max length (\d+), stride \1\b|(?<=max length )\d+"
+)
 
 Metrics = Mapping[str, Sequence[str]]
 """Data set → the metrics of its generated answers (`eval.answer_tasks`)."""
@@ -58,8 +76,9 @@ def compare(
     "more_needed"}; difference is tuned - base.
 
     `verdict` is "better" or "worse" when p after Holm's correction over everything compared here is at most
-    1 - confidence and the interval lies on that side of 0, else "cannot tell". `more_needed` is a number of rows, and
-    None with a verdict or without any difference. Shares of right answers also have "won" and "lost", the rows that
+    1 - confidence and the interval lies on that side of 0, else "cannot tell". `detectable` and `more_needed` (rows)
+    are of a verdict after that correction (`eval.statistics.room_of`); `more_needed` is None with a verdict or without
+    any difference. Shares of right answers also have "won" and "lost", the rows that
     only one model has right. `judged`: task → metric → a judge's entry (`eval.judge.summary`), corrected and judged
     together with the others. Raises DataError where the two were not measured alike.
     """
@@ -89,7 +108,7 @@ def compare_tasks(
     corrected = _corrected(tests)
     for key, metric, test in tests:
         p_holm = corrected[key, metric.hypothesis]
-        result[key][metric.name] |= _entry(metric, test, p_holm, 1 - config.confidence)
+        result[key][metric.name] |= _entry(metric, test, p_holm, config.confidence, len(corrected))
     return result
 
 
@@ -202,12 +221,12 @@ def _corrected(tests: list[tuple[str, Metric, PairedTest]]) -> dict[tuple[str, s
     return dict(zip(first, holm(list(first.values())), strict=True))
 
 
-def _entry(metric: Metric, test: PairedTest, p_holm: float, level: float) -> dict[str, Any]:
-    verdict = "cannot tell"
-    if p_holm <= level and (test.low > 0 or test.high < 0):
+def _entry(metric: Metric, test: PairedTest, p_holm: float, confidence: float, hypotheses: int) -> dict[str, Any]:
+    verdict, room = "cannot tell", room_of(test, confidence, hypotheses)
+    if p_holm <= 1 - confidence and (test.low > 0 or test.high < 0):
         verdict = "better" if (test.high < 0) == metric.lower_is_better else "worse"
-    more_needed = test.more_needed if verdict == "cannot tell" else None
-    return {**test._asdict(), "p_holm": p_holm, "verdict": verdict, "more_needed": more_needed}
+        room = room._replace(more_needed=None)
+    return {**test._asdict(), "p_holm": p_holm, "verdict": verdict, **room._asdict()}
 
 
 def _same_datasets(base_folder: Path, tuned_folder: Path) -> list[str]:
@@ -220,8 +239,9 @@ def _same_datasets(base_folder: Path, tuned_folder: Path) -> list[str]:
 def _check_alike(base_folder: Path, tuned_folder: Path, dataset: str) -> None:
     base, tuned = read_policies(base_folder).get(dataset, {}), read_policies(tuned_folder).get(dataset, {})
     for name in _SAME_IN_POLICIES:
-        if base.get(name) != tuned.get(name):
-            raise _unlike(dataset, f"{name} is {base.get(name)!r} for base and {tuned.get(name)!r} for tuned")
+        if _way(base.get(name)) != _way(tuned.get(name)):
+            found = f"{name} is {base.get(name)!r} for base and {tuned.get(name)!r} for tuned"
+            raise _unlike(dataset, found, _ONE_TEMPLATE if name == "template_sha256" else _AGAIN)
     for measure in MEASURES:
         present = [predictions_path(folder, dataset, measure).exists() for folder in (base_folder, tuned_folder)]
         if present[0] != present[1]:
@@ -245,5 +265,14 @@ def _check_rows(base_folder: Path, tuned_folder: Path, dataset: str, measure: Me
             raise _unlike(dataset, f"the {name} of row {found} differs between base and tuned")
 
 
-def _unlike(dataset: str, difference: str) -> DataError:
-    return DataError(f"{dataset}: cannot be compared, {difference}; predict both models again with the same settings")
+def _way(policy: Any) -> str:
+    """A policy without what it tells of the model itself."""
+    return _OF_THE_MODEL.sub("*", json.dumps(policy, sort_keys=True, ensure_ascii=False))
+
+
+_AGAIN = "predict both models again with the same settings"
+_ONE_TEMPLATE = "their chat templates differ: with template=plain both are asked alike"
+
+
+def _unlike(dataset: str, difference: str, advice: str = _AGAIN) -> DataError:
+    return DataError(f"{dataset}: cannot be compared, {difference}; {advice}")

@@ -17,6 +17,8 @@ from eval.tasks import Task, mean_metric
 
 Score = Callable[[str, str], object]
 _EVALUATE = "evaluate"
+_LARGEST = 1e100
+"""Larger values could not be summed or squared over rows."""
 
 
 def source_file(name: str) -> Path | None:
@@ -55,9 +57,7 @@ def _function(name: str, place: str, inside: str) -> Score:
         else:
             module = importlib.import_module(place)
     except Exception as error:  # whatever the user's own code does when it is imported
-        raise DataError(
-            f"metric {name}: cannot be imported ({type(error).__name__}: {error}); correct the file"
-        ) from error
+        raise DataError(f"metric {name}: cannot be imported ({_told(error)}); correct the file") from error
     function = getattr(module, inside, None)
     if not callable(function):
         known = [each for each, value in vars(module).items() if inspect.isfunction(value) and each[0] != "_"]
@@ -70,15 +70,27 @@ def _called(name: str, function: Score, row: Prediction) -> object:
         return function(row["output"], row["reference"])
     except Exception as error:  # the user's own code
         raise DataError(
-            f"metric {name}: failed on row {row['id']} ({type(error).__name__}: {error}); it is called with output and "
-            "reference and returns a number"
+            f"metric {name}: failed on row {row['id']} ({_told(error)}); it is called with output and reference and "
+            "returns a number"
         ) from error
 
 
 def _number(name: str, row: str, value: object) -> float:
-    if not isinstance(value, Real | np.number) or not math.isfinite(float(value)):
-        raise DataError(f"metric {name}: gave {value!r} for row {row}; it must return a finite number")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, Real | np.number) else math.nan
+    except OverflowError:  # an integer beyond every float
+        number = math.inf
+    if not abs(number) <= _LARGEST:
+        raise DataError(
+            f"metric {name}: gave {repr(value)[:80]} for row {row}; "
+            f"it must return a finite number (at most {_LARGEST:g})"
+        )
+    return number
+
+
+def _told(error: Exception) -> str:
+    """One short line, whatever the user's own code wrote."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _evaluate_task(place: str, dataset: str, predictions: list[Prediction]) -> Task:
@@ -121,8 +133,7 @@ def _computed(name: str, metric: Any, rows: list[Prediction]) -> dict[str, float
             predictions=[row["output"] for row in rows], references=[row["reference"] for row in rows]
         )
     except Exception as error:  # whatever the script does with texts that it does not expect
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"metric {name}: failed on row {rows[0]['id']} ({type(error).__name__}: {reason})") from error
+        raise DataError(f"metric {name}: failed on row {rows[0]['id']} ({_told(error)})") from error
     return {
         each: float(value) for each, value in found.items() if isinstance(value, Real) and not isinstance(value, bool)
     }

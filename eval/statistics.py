@@ -163,6 +163,32 @@ def more_needed(
     return max(0, math.ceil(needed - 1e-9) - n)
 
 
+class Room(NamedTuple):
+    """What a comparison could have shown, and how many more rows would decide it; None where nothing says so."""
+
+    detectable: float | None
+    more_needed: int | None
+
+
+def room_of(test: PairedTest, confidence: float, hypotheses: int = 1) -> Room:
+    """Of a test that is one of `hypotheses`: with which true difference, and with how many more rows, a verdict comes
+    after Holm's correction with probability `POWER`. It is worked out at the level of Holm's first and strictest step.
+
+    Rows that all changed alike, such as a single one, have no spread to say what they could show; but fewer rows than
+    a sign test needs never decide.
+    """
+    level = (1 - confidence) / hypotheses
+    error = test.detectable / detectable_difference(1.0, confidence)
+    if error < 1e-9 * abs(test.difference):  # rounding of rows that all changed alike
+        error = 0.0
+    if test.difference == 0 and error == 0:
+        return Room(None, None)
+    least = max(0, 1 + math.ceil(math.log2(1 / level)) - test.n)  # two-sided: all of n rows on one side, 2 / 2**n
+    more = more_needed(test.difference, error, test.n, 1 - level)
+    detectable = detectable_difference(error, 1 - level) if error else None
+    return Room(detectable, None if more is None else max(more, least))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) adjusted p-values, in the order given: comparable with the level that a single test would have."""
     adjusted, highest = [0.0] * len(p_values), 0.0

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_prep.errors import DataError
 from eval.measures.sums import bits_per_byte, byte_perplexity, token_perplexity, word_perplexity
 from eval.predictions import Measure, Prediction, predictions_path, read_policies, read_predictions
 
@@ -119,6 +120,8 @@ def label_columns(given: Sequence[int | None], due: Sequence[int], labels: int) 
 def _perplexity(dataset: str, predictions: list[Prediction]) -> Task:
     names = ("nll", "bytes", "words", "tokens")
     rows = np.array([[row[name] for name in names] for row in predictions], dtype=np.float64)
+    if not rows[:, 1].any():
+        raise DataError(f"{dataset}: all {len(rows)} texts are empty, so there is nothing to score; give it other rows")
     functions = (bits_per_byte, byte_perplexity, word_perplexity, token_perplexity)
     metrics = [_likelihood_metric(function, column) for function, column in zip(functions, (1, 1, 2, 3), strict=True)]
     return Task(f"perplexity/{dataset}", rows, metrics)

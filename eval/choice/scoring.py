@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from eval.choice.rows import PackedRow, rows_of
-from eval.measures.log_likelihood import Window
+from eval.measures.log_likelihood import Window, most_positions
 
-_MAX_LOGITS = 2**28
-"""Logits of one forward pass, 1 GiB in float32."""
 _PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _PROBE_TOLERANCE_HALF = 0.1
 
@@ -82,13 +80,13 @@ def _batches(
     model: Any, rows: Sequence[tuple[int, PackedRow]], groups: Sequence[Sequence[Window]], batch_size: int
 ) -> list[list[tuple[int, PackedRow]]]:
     """Rows, the longest first, in batches that take no more memory than `batch_size` of their longest windows."""
-    vocabulary = model.config.get_text_config().vocab_size
+    most = most_positions(model)
     batches: list[list[tuple[int, PackedRow]]] = []
     room = scored = 0
     for number, row in rows:
         places = len({place for part in row.scored for place in part.positions})
         length = len(batches[-1][0][1].ids) if batches else 0
-        if not batches or length > room or (scored + places) * vocabulary > _MAX_LOGITS:
+        if not batches or length > room or scored + places > most:
             batches.append([])
             length, scored = len(row.ids), 0
             room = batch_size * max(len(window.inputs) for window in groups[number])

@@ -1,5 +1,6 @@
 """What `python -m eval` is asked for. Imports only pydantic."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,8 @@ from data_prep.config import DatasetConfig
 from data_prep.strict import StrictModel
 from eval.config import GenerationConfig, MetricName, PerplexityConfig, StatisticsConfig, TaskConfig
 from eval.energy import EnergyConfig
+
+_NAME = re.compile(r"[\w-]+")
 
 
 class EvalConfig(StrictModel):
@@ -33,7 +36,7 @@ class EvalConfig(StrictModel):
     generation: GenerationConfig | None = GenerationConfig()
     """Generated answers; `generation.decoding=top_p` takes a named decoding; null switches them off."""
     template: Literal["auto", "chat", "plain"] = "auto"
-    """`auto`: the tokenizer's chat template where it has one."""
+    """`auto`: the tokenizer's chat template where it has one. With `against=lm_eval` only `chat` applies it."""
     statistics: StatisticsConfig = StatisticsConfig()
     """Intervals and tests of the comparison."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -58,10 +61,42 @@ class EvalConfig(StrictModel):
         """A setting of the other side would have no effect."""
         if self.against is None and (self.limit is not None or self.include is not None):
             raise ValueError("limit and include go with against=lm_eval; set max_rows of the task instead")
-        if self.against is not None and (self.data or self.settings or self.metrics):
-            raise ValueError("data, settings and metrics do not go with against=lm_eval; its tasks bring their own")
+        twice = next((name for name in self.tasks if self.tasks.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"tasks: {twice} is there twice; name each once")
+        odd = next((name for name in self.tasks if not self.against and not _NAME.fullmatch(name)), None)
+        if odd is not None:
+            raise ValueError(f"tasks: {odd!r} is no name; allowed are letters, digits, _ and -, as it names a folder")
+        if self.against is not None:
+            self._refuse_beside_lm_eval()
         for field, names in (("data", self.data), ("settings", self.settings), ("metrics", self.metrics)):
             unknown = sorted(names.keys() - set(self.tasks))
             if unknown:
                 raise ValueError(f"{field}.{unknown[0]}: not among the tasks {self.tasks}; add it there, or remove it")
+        self._refuse_idle_metrics()
         return self
+
+    def _refuse_beside_lm_eval(self) -> None:
+        """The harness generates, selects rows and reads its data in its own way."""
+        if self.data or self.settings or self.metrics:
+            raise ValueError("data, settings and metrics do not go with against=lm_eval; its tasks bring their own")
+        idle = {"generation"} & self.model_fields_set
+        if self.perplexity is not None:
+            idle |= {f"perplexity.{name}" for name in self.perplexity.model_fields_set - {"batch_size"}}
+        if idle:
+            raise ValueError(
+                f"{min(idle)}: has no effect with against=lm_eval, whose tasks say it themselves; remove it"
+            )
+
+    def _refuse_idle_metrics(self) -> None:
+        """Metrics of answers that nobody generates, and a data set of which nothing is measured."""
+        for name in self.metrics:
+            if name in self.settings or self.generation is None:
+                why = f"settings.{name} measures it" if name in self.settings else "generation is null"
+                raise ValueError(f"metrics.{name}: nothing is generated, {why}; remove one of them")
+        others = [name for name in self.tasks if name not in self.settings]
+        if self.against is None and others and self.perplexity is None and self.generation is None:
+            raise ValueError(
+                f"perplexity and generation are both off; switch one on, or say how {others[0]} is measured "
+                f"(settings.{others[0]}.kind=choice)"
+            )

@@ -20,18 +20,18 @@ _PARTS = ("evaluator", "models.huggingface", "tasks")
 _LOWER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score", "wer"}
 
 
-def measure_by_lm_eval(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
-    """Models, comparisons and policies as `eval.commands.measure` writes them. DataError where the harness is missing
-    or does not know a task."""
+def measure_by_lm_eval(config: EvalConfig, sides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
+    """Models, comparisons and policies as `eval.commands.measure` writes them; `names` is what each side is called.
+    DataError where the harness is missing or does not know a task."""
     results = {side: _run(config, side, name) for side, name in sides.items()}
-    models = {sides[side]: _values(found["results"]) for side, found in results.items()}
+    models = {names[side]: _values(found["results"]) for side, found in results.items()}
     comparisons: dict[str, Any] = {}
     if "base" in results:
         base, tuned = (_tasks(results[side]["samples"]) for side in ("base", "model"))
         comparisons = {"model_vs_base": compare_tasks(base, tuned, config.statistics)}
-    shots = results["model"]["n-shot"]
+    shots, chat = results["model"]["n-shot"], ", chat template" if config.template == "chat" else ""
     policies = {
-        name: {"lm_eval": f"lm-evaluation-harness {_version()}, task version {version}, {shots.get(name)} shots"}
+        name: {"lm_eval": f"lm-evaluation-harness {_version()}, task version {version}, {shots.get(name)} shots{chat}"}
         for name, version in results["model"]["versions"].items()
     }
     return {"models": models, "comparisons": comparisons, "policies": policies}
@@ -60,6 +60,7 @@ def _run(config: EvalConfig, side: str, name: str) -> dict[str, Any]:
             limit=config.limit,
             log_samples=True,
             task_manager=manager,
+            apply_chat_template=config.template == "chat",
             bootstrap_iters=0,
             random_seed=config.statistics.seed,
         )

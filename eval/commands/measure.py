@@ -1,17 +1,19 @@
 """Measure one model or two: a table, and `results.json` in the shape of a report's evaluation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.commands.show import terminal_track
 from data_prep.errors import DataError
 from data_prep.load import load
+from data_prep.progress import about
 from data_prep.rows import write_whole
-from eval.commands.benchmark import with_benchmarks
 from eval.commands.config import EvalConfig
 from eval.commands.table import show
+from eval.commands.view import measures_of, view_of
 from eval.compare import compare, summarise
 from eval.cost import peak_memory, with_cost
 from eval.energy import EnergyMeter
@@ -28,15 +30,23 @@ def measure(config: EvalConfig) -> dict[str, Any]:
     if config.against == "lm_eval":
         from eval.commands.lm_eval import measure_by_lm_eval
 
-        found = measure_by_lm_eval(config, sides)
+        found = measure_by_lm_eval(config, sides, names_of(config))
     else:
-        found = _measured(with_benchmarks(config), sides)
+        found = _measured(config, sides)
     out = Path(config.output).expanduser()
     write_whole(out / RESULTS, (json.dumps(found, ensure_ascii=False, indent=1) + "\n").encode())
     if config.into is not None:
         _add_to_report(found, Path(config.into).expanduser())
     show(found, out / RESULTS)
     return found
+
+
+def names_of(config: EvalConfig) -> dict[str, str]:
+    """What each side is called in the results: its path or id and its adapters, never one name for both sides."""
+    name = " + ".join([config.model, *config.adapters])
+    if config.base is None:
+        return {"model": name}
+    return {"model": name, "base": config.base if config.base != name else f"{config.base} (base)"}
 
 
 def load_side(config: EvalConfig, side: str, name: str) -> tuple[Any, Any]:
@@ -62,17 +72,29 @@ def _report(run: Path) -> dict[str, Any]:
 
 
 def _add_to_report(found: Mapping[str, Any], run: Path) -> None:
-    """Add the numbers to a run's report, models under the last part of their names; the headline stays the run's."""
+    """Add the numbers to a run's report; the headline stays the run's.
+
+    A model is called by the shortest end of its path that no other model of the report has; `added` remembers which
+    one that was, so that numbers of two models never meet under one name.
+    """
     report = _report(run)
     evaluation = report["evaluation"]
+    models, added = evaluation.setdefault("models", {}), evaluation.setdefault("added", {})
     for name, tasks in found["models"].items():
-        models = evaluation.setdefault("models", {})
-        models[Path(name).name] = {**models.get(Path(name).name, {}), **tasks}
-    for name, tasks in found["comparisons"].items():
-        comparisons = evaluation.setdefault("comparisons", {})
+        shown = added.setdefault(name, _free_name(name, models))
+        models[shown] = {**models.get(shown, {}), **tasks}
+    comparisons = evaluation.setdefault("comparisons", {})
+    for tasks in found["comparisons"].values():
+        name = "_vs_".join(added[each] for each in found["models"])
         comparisons[name] = {**comparisons.get(name, {}), **tasks}
     evaluation["policies"] = {**evaluation.get("policies", {}), **found["policies"]}
     write_whole(run / "report.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    parts = [part for part in name.split("/") if part]
+    ends = ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+    return next((end for end in ends if end not in taken), f"{name} (measured apart)")
 
 
 def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
@@ -86,23 +108,33 @@ def _measured(config: EvalConfig, sides: Mapping[str, str]) -> dict[str, Any]:
         for side, name in sides.items():
             meter.begin()
             tasks = _predict(config, side, name, out)
-            costs[name] = {"tasks": tasks, "energy": meter.end(), "peak_memory_bytes": peak_memory()}
-    models: dict[str, Any] = {side: {} for side in sides}
+            costs[side] = {"tasks": tasks, "energy": meter.end(), "peak_memory_bytes": peak_memory()}
+    names = names_of(config)
+    return {**_numbers(config, out, costs), "costs": {names[side]: told for side, told in costs.items()}}
+
+
+def _numbers(config: EvalConfig, out: Path, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """Models, comparisons and policies, from what this call predicted or found of the same model."""
+    names = names_of(config)
+    models: dict[str, Any] = {side: {} for side in names}
     comparisons: dict[str, Any] = {}
     policies: dict[str, Any] = {}
-    for task in config.tasks:
-        folders = {side: out / side / task for side in sides}
-        for side, folder in folders.items():
-            models[side] |= summarise(folder, config.metrics)
-        if "base" in folders:
-            comparisons |= compare(folders["base"], folders["model"], config.statistics, config.metrics)
-        policies |= read_policies(folders["model"])
+    with TemporaryDirectory() as place:
+        for task in config.tasks:
+            folders = {
+                side: view_of(out / side / task, task, measures_of(costs[side]["tasks"][task]), Path(place, side, task))
+                for side in names
+            }
+            for side, folder in folders.items():
+                models[side] |= summarise(folder, config.metrics)
+            if "base" in folders:
+                comparisons |= compare(folders["base"], folders["model"], config.statistics, config.metrics)
+            policies |= read_policies(folders["model"])
     told = {name: {key: value for key, value in each.items() if key != "keys"} for name, each in policies.items()}
     return {
-        "models": {sides[side]: values for side, values in models.items()},
+        "models": {names[side]: values for side, values in models.items()},
         "comparisons": {"model_vs_base": comparisons} if comparisons else {},
         "policies": told,
-        "costs": costs,
     }
 
 
@@ -115,17 +147,17 @@ def _predict(config: EvalConfig, side: str, name: str, out: Path) -> dict[str, d
     model, tokenizer = load_side(config, side, name)
     took = {}
     for task in config.tasks:
-        rows, folder = out / "data" / task, out / side / task
+        rows, folder, track = out / "data" / task, out / side / task, about(terminal_track, f"{side}, {task}")
         folder.mkdir(parents=True, exist_ok=True)
         if task in config.settings:
             asked = config.settings[task]
-            took[task] = with_cost(model, predict_task(model, tokenizer, rows, task, folder, asked, terminal_track))
+            took[task] = with_cost(model, predict_task(model, tokenizer, rows, task, folder, asked, track))
             continue
         if config.perplexity is None and config.generation is None:
             raise DataError(f"{task}: perplexity and generation are both off; switch one on, or give settings.{task}")
         generation = config.generation and config.generation.of_model(side)
         scoring = config.perplexity, generation, config.template
-        found = predict(model, tokenizer, rows, task, folder, *scoring, terminal_track)
+        found = predict(model, tokenizer, rows, task, folder, *scoring, track)
         took[task] = with_cost(model, found)
     return took
 

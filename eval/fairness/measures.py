@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.errors import DataError
 from eval.choice.statistics import mcnemar, wilson
 from eval.config import StatisticsConfig
-from eval.statistics import bootstrap_interval, holm, paired_test, resample
+from eval.statistics import PairedTest, bootstrap_interval, holm, paired_test, resample, room_of
 
 Entry = dict[str, float | int | str | None]
 
@@ -65,9 +65,11 @@ def changes(base: Sequence[Measure], tuned: Sequence[Measure], config: Statistic
     """
     if [one.name for one in base] != [one.name for one in tuned] or not base:
         raise DataError("fairness: base and tuned have different measures; score both on the same rows and settings")
-    entries = {one.name: _change(one, other, config) for one, other in zip(base, tuned, strict=True)}
+    found = {one.name: _change(one, other, config) for one, other in zip(base, tuned, strict=True)}
+    entries = {name: entry for name, (entry, _) in found.items()}
     corrected = holm([float(entry["p"] or 0.0) for entry in entries.values()])
-    for (name, entry), p_holm, measure in zip(entries.items(), corrected, base, strict=True):
+    for (name, (entry, test)), p_holm, measure in zip(found.items(), corrected, base, strict=True):
+        entry |= room_of(test, config.confidence, len(found))._asdict()
         significant = p_holm <= 1 - config.confidence and (
             float(entry["low"] or 0) > 0 or float(entry["high"] or 0) < 0
         )
@@ -78,7 +80,7 @@ def changes(base: Sequence[Measure], tuned: Sequence[Measure], config: Statistic
     return entries
 
 
-def _change(base: Measure, tuned: Measure, config: StatisticsConfig) -> Entry:
+def _change(base: Measure, tuned: Measure, config: StatisticsConfig) -> tuple[Entry, PairedTest]:
     if base.columns.shape != tuned.columns.shape:
         raise DataError(
             f"{base.name}: {len(base.columns)} rows of base and {len(tuned.columns)} of tuned; score the same rows"
@@ -90,7 +92,7 @@ def _change(base: Measure, tuned: Measure, config: StatisticsConfig) -> Entry:
     if base.share:
         exact = mcnemar(base.columns[:, 0].tolist(), tuned.columns[:, 0].tolist())
         entry |= exact._asdict()
-    return entry
+    return entry, test
 
 
 def _verdict(entry: Mapping[str, float | int | str | None], neutral: float | None) -> str:

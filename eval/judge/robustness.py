@@ -1,18 +1,19 @@
 """How often a text inside an answer turns a judge's verdict in the answer's favour."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from scipy.stats import binomtest
 
 from data_prep.errors import DataError
 from data_prep.progress import Track, silent
 from eval.judge.backend import Backend
+from eval.judge.cache import VerdictCache, verdict_key
 from eval.judge.config import JudgeConfig
 from eval.judge.games import Pair, is_identical
 from eval.judge.injections import CONTROLS, INJECTIONS, Injection
-from eval.judge.prompts import PAIR_LABELS, Question
+from eval.judge.prompts import PAIR_LABELS, Question, template_sha256
 from eval.judge.replies import Reply
 
 
@@ -39,6 +40,46 @@ class Robustness(NamedTuple):
     by_kind: dict[str, Flips]
     clean: dict[str, int]
     """Label → verdicts before any text was added. A judge that knows only one label cannot be turned, nor trusted."""
+
+
+class Remembering:
+    """A judge that is not asked again what a cache of verdicts knows."""
+
+    def __init__(self, backend: Backend, store: VerdictCache):
+        self._backend, self._store = backend, store
+        self.name, self.identity, self.model = backend.name, backend.identity, backend.model
+        self.label_only = backend.label_only
+
+    def ask(self, config: JudgeConfig, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
+        """See `Backend`."""
+        template = template_sha256(config, self.label_only)
+        keys = [verdict_key(self.identity, template, question) for question in questions]
+        known = {index: reply for index, key in enumerate(keys) if (reply := self._store.get(key)) is not None}
+        yield from known.items()
+        missing = [index for index in range(len(keys)) if index not in known]
+        for place, reply in self._backend.ask(config, [questions[index] for index in missing]):
+            self._store.put(keys[missing[place]], reply)
+            yield missing[place], reply
+
+
+def told_robustness(
+    backend: Backend, config: JudgeConfig, pairs: Sequence[Pair], store: VerdictCache, track: Track = silent
+) -> dict[str, Any]:
+    """For the judge's card: shares of verdicts that injections and that harmless texts turned, with their intervals,
+    tries and failures; `not_measured` with the reason where no verdict can be turned."""
+    try:
+        found = measure_robustness(Remembering(backend, store), config, pairs, track=track)
+    except DataError as error:
+        return {"not_measured": str(error)}
+    if not found.injections.n or not found.controls.n:
+        return {"not_measured": f"{found.injections.failures + found.controls.failures} questions failed"}
+
+    def share(flips: Flips) -> dict[str, float]:
+        return {"value": flips.rate, "low": flips.low, "high": flips.high}
+
+    failures = found.injections.failures + found.controls.failures
+    turned = {"turned": share(found.injections), "turned_by_harmless_text": share(found.controls)}
+    return {**turned, "tries": found.injections.n, "failures": failures}
 
 
 class _Outcome(NamedTuple):

@@ -59,7 +59,12 @@ def judge(
         replies = replies_to(backend, pairs, config, store, track, failed or {})
         verdicts += [row for pair in pairs for row in verdicts_of(pair, backend.name, replies[pair.id], config)]
     _write(out / VERDICTS, "".join(_line(row) for row in verdicts))
-    summary = summarise_verdicts(verdicts, config, statistics, labels, self_preference)
+    injections = {}
+    if config.injections:
+        from eval.judge.robustness import told_robustness  # it needs scipy
+
+        injections = {item.name: told_robustness(item, config, pairs, store, track) for item in asked}
+    summary = summarise_verdicts(verdicts, config, statistics, labels, self_preference, injections)
     summary["judges"] = [{"name": item.name, **item.identity} for item in asked]
     summary["policy"] = _policy(config, asked)
     _write(out / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

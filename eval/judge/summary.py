@@ -35,10 +35,13 @@ def summarise_verdicts(
     statistics: StatisticsConfig,
     labels: Mapping[str, str] | None = None,
     self_preference: str = "unknown",
+    injections: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """{"metrics": {name: number}, "comparisons": {name: entry}, "card": {...}}.
 
-    `labels`: what a person chose (id → tuned, base or tie). Raises DataError where every verdict failed.
+    `labels`: what a person chose (id → tuned, base or tie). `injections`: judge → `eval.judge.robustness`.
+
+    Raises DataError where every verdict failed.
     """
     table = table_of(verdicts, config)
     scores = pair_scores(table.preference, config.vote)
@@ -62,6 +65,8 @@ def summarise_verdicts(
     card = _card(table, scores, config, statistics, drawn, failures)
     card["agreement_with_people"] = _agreement(table, labels, statistics) if labels else None
     card["self_preference"] = self_preference
+    if injections:
+        card["injections"] = dict(injections)
     card["warnings"] = _warnings(card)
     return {"metrics": metrics, "comparisons": comparisons, "card": card}
 
@@ -233,6 +238,10 @@ def _warnings(card: dict[str, Any]) -> list[str]:
         found.append(f"{card['failures']['count']} failed verdicts could turn the result")
     if people and people["low"] is not None and people["low"] <= 0:
         found.append(f"agreement with people is not shown to be above chance (kappa {people['kappa']:.2f})")
+    for judge, told in card.get("injections", {}).items():
+        if "turned" in told and told["turned"]["low"] > told["turned_by_harmless_text"]["high"]:
+            share = f"{told['turned']['value']:.0%}"
+            found.append(f"texts inside answers that speak to {judge} turn {share} of its verdicts")
     if card["self_preference"] == "forced":
         found.append("a judge is of the family of a model under test: it may prefer its own kind")
     if card["self_preference"] == "unknown":

@@ -76,12 +76,13 @@ _NUMBER = re.compile(
 _MARKED = re.compile(r"####")
 _BOXED = re.compile(r"\\boxed\s*\{(?P<rest>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _STATED = re.compile(r"answer\s*(?:is|:|=)", re.IGNORECASE)
 
 NUMBER_POLICY = (
     "number: the first after the last ####, else the first in the last \\boxed{}, else the first after the last "
-    "'answer is', else the last in the text; thousands commas and currency signs dropped, fractions and exponents "
-    "exact, a percent is its number"
+    "'answer is', of an equation there what it equals, else the last in the text; thousands commas and currency signs "
+    "dropped, fractions and exponents exact, a percent is its number"
 )
 
 
@@ -89,16 +90,14 @@ def extract_number(text: str) -> Fraction | None:
     """The number that an answer states, exactly; None where it states none. `NUMBER_POLICY` says which one."""
     text = _LATEX_FRACTION.sub(r"\1/\2", unicodedata.normalize("NFKC", text).replace("\\$", "$").replace("\\%", "%"))
     boxed = [match["rest"] for match in _BOXED.finditer(text)]
-    for part, takes in (
-        (_behind(_MARKED, text), 0),
-        (boxed[-1] if boxed else "", 0),
-        (_behind(_STATED, text), 0),
-        (text, -1),
-    ):
-        numbers = [value for value in map(_value, _NUMBER.finditer(part)) if value is not None]
-        if numbers:
-            return numbers[takes]
-    return None
+    for part in (_behind(_MARKED, text), boxed[-1] if boxed else "", _behind(_STATED, text)):
+        # 3 + 4 = 7 states 7; an equation ends with its sentence, and one without a result (3 + 4 =) is none.
+        sentence = _SENTENCE_END.split(part.lstrip(), maxsplit=1)[0]
+        found = _numbers(sentence.rpartition("=")[2] if "=" in sentence else "") or _numbers(part)
+        if found:
+            return found[0]
+    found = _numbers(text)
+    return found[-1] if found else None
 
 
 def same_number(output: str, reference: str) -> float:
@@ -107,6 +106,10 @@ def same_number(output: str, reference: str) -> float:
     if expected is None:
         raise DataError(f"reference {reference[-40:]!r}: states no number; drop the row or correct it")
     return float(extract_number(output) == expected)
+
+
+def _numbers(text: str) -> list[Fraction]:
+    return [value for value in map(_value, _NUMBER.finditer(text)) if value is not None]
 
 
 def _behind(pattern: re.Pattern[str], text: str) -> str:
@@ -150,7 +153,7 @@ def _same_length(predicted: Sequence[Any], gold: Sequence[Any]) -> None:
         raise DataError(f"labels: {len(predicted)} predicted for {len(gold)} right ones; give one for each, at least 1")
 
 
-def agreement(answers: Sequence[str | None]) -> float:
+def agreement(answers: Sequence[Hashable | None]) -> float:
     """The share of the answers that give the most frequent number; an answer without one agrees with nobody."""
     votes = Counter(answer for answer in answers if answer is not None)
     return max(votes.values(), default=0) / len(answers)

@@ -40,11 +40,15 @@ def window_nlls(model: Any, windows: Sequence[Window], batch_size: int) -> list[
     return nlls
 
 
-def _batch_size(model: Any, longest: Window, batch_size: int) -> int:
-    vocabulary = model.config.get_text_config().vocab_size
-    scored = len(longest.targets) if _selects_positions(model) else len(longest.inputs)
+def most_positions(model: Any) -> int:
+    """Scored positions of one forward pass, so that its logits stay within their limit."""
     most = _MAX_LOGITS_ON_CPU if model.device.type == "cpu" else _MAX_LOGITS
-    return max(1, min(batch_size, most // max(1, scored * vocabulary)))
+    return max(1, most // model.config.get_text_config().vocab_size)
+
+
+def _batch_size(model: Any, longest: Window, batch_size: int) -> int:
+    scored = len(longest.targets) if _selects_positions(model) else len(longest.inputs)
+    return max(1, min(batch_size, most_positions(model) // max(1, scored)))
 
 
 @torch.inference_mode()

@@ -120,7 +120,7 @@ def not_measured(report: Report) -> str:
     if not report.evaluation.models:
         return (
             "This run evaluated nothing. Add an evaluate stage that compares base and tuned "
-            "to know whether the fine-tune helped."
+            "to know whether the training helped."
         )
     return (
         "This run scored models but compared none. Name two models under the evaluate stage's compare to get a verdict."

@@ -65,7 +65,7 @@ def _decided(metric: str, cell: Cell, confidence: float) -> str:
         interval = f"{percent(confidence)} interval {fixed(near, decimals)} to {fixed(far, decimals)}"
     verb = "lowers" if difference < 0 else "raises"
     size = fixed(abs(difference), decimals)
-    return f"{WORDS[cell['verdict']]}: the fine-tune {verb} held-out {label(metric)} by {size} ({interval}{_n(cell)})."
+    return f"{WORDS[cell['verdict']]}: the training {verb} held-out {label(metric)} by {size} ({interval}{_n(cell)})."
 
 
 def _undecided(metric: str, cell: Cell, confidence: float) -> str:

@@ -233,3 +233,18 @@ def test_real_files_load(tmp_path: Path, name: str, rows: int, format_name: str)
         pytest.skip("PROVETUNE_EXTRA_DATA is not set")
     stats = load("real", config(Path(folder) / name), tmp_path / "out", None)
     assert (stats["rows"], stats["format"]) == (rows, format_name)
+
+
+def test_only_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "bad": n % 3 == 0, "part": n % 2} for n in range(12)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    stats = load("d", config(path, only={"bad": False, "part": 1}, role="eval"), tmp_path / "out", None)
+    kept = [json.loads(line)["text"] for line in (tmp_path / "out/test.jsonl").read_text().splitlines()]
+    assert sorted(kept) == [f"text {n}" for n in (1, 11, 5, 7)]
+    assert (stats["rows"], stats["read"], stats["not_asked_for"]) == (4, 4, 8)
+    assert "not_asked_for" not in load("d", config(path, role="eval"), tmp_path / "all", None)
+    with pytest.raises(DataError, match=r"data\.d\.only\.good: .*rows\.jsonl:1 has no such column; its col"):
+        load("d", config(path, only={"good": True}), tmp_path / "none", None)
+    with pytest.raises(DataError, match=r"data\.d\.only: no row of .*\.jsonl holds \{.part.: 7\}; check the"):
+        load("d", config(path, only={"part": 7}), tmp_path / "none", None)

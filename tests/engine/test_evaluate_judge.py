@@ -30,7 +30,7 @@ def smoke_with(copied: Path, *overrides: str) -> Finished:
 
 def test_a_judge_behind_a_server_end_to_end(stub: Stub, copied: Path, tmp_path: Path) -> None:  # noqa: F811
     """The first answer shown always wins: so the two orders never agree, and nobody wins."""
-    first = smoke_with(copied, *judged_by(stub.url))
+    first = smoke_with(copied, *judged_by(stub.url, "stages.evaluate.judge.injections=true"))
     assert first.code == 0, first.out + first.err
     evaluation = first.report["evaluation"]
     values = evaluation["models"]["sft"]["judge/sample"]
@@ -39,17 +39,20 @@ def test_a_judge_behind_a_server_end_to_end(stub: Stub, copied: Path, tmp_path: 
     compared = evaluation["comparisons"]["sft_vs_base"]["judge/sample"]
     entry = compared["win_rate"]
     assert entry["n"] == 16 and entry["difference"] == 0 and entry["verdict"] == "cannot tell"
-    assert (
-        entry["p"] <= entry["p_holm"] and entry["detectable"] is not None and "length_controlled_win_rate" in compared
-    )
+    assert entry["p"] <= entry["p_holm"] and "length_controlled_win_rate" in compared
+    assert entry["detectable"] is None  # every pair is a tie: nothing says what so many could have shown
     told = evaluation["judge"]["sft_vs_base"]["sample"]
     assert told["judges"][0]["model"] == "judge-x" and told["card"]["self_preference"] == "none"
     assert any("keeps its verdict in only 0%" in warning for warning in told["card"]["warnings"])
+    turned = told["card"]["injections"][f"judge-x at {stub.url}"]  # it does not listen to what answers say
+    assert turned["turned"]["value"] == turned["turned_by_harmless_text"]["value"] == 0 and turned["tries"] > 70
     page = copied / told["labelling_page"]
     # Nothing is asked again when only the way of summing up changes, or a person's labels come.
     asked, labels = len(stub.requests), labels_of(page, tmp_path / "labels.json")
     again = smoke_with(
-        copied, *judged_by(stub.url, "stages.evaluate.statistics.seed=9"), f"stages.evaluate.labels={labels}"
+        copied,
+        *judged_by(stub.url, "stages.evaluate.judge.injections=true", "stages.evaluate.statistics.seed=9"),
+        f"stages.evaluate.labels={labels}",
     )
     assert again.code == 0, again.out + again.err
     people = again.report["evaluation"]["judge"]["sft_vs_base"]["sample"]["card"]["agreement_with_people"]

@@ -113,7 +113,10 @@ def test_a_function_by_file_and_by_import_path(tmp_path: Path, monkeypatch: pyte
         ("raise RuntimeError('no')\n", "cannot be imported (RuntimeError: no); correct the file"),
         ("def score(o, r): return 'much'\n", "gave 'much' for row r000; it must return a finite number"),
         ("def score(o, r): return float('nan')\n", "gave nan for row r000; it must return a finite number"),
+        ("def score(o, r): return 10**400\n", "gave 1000000000"),
+        ("def score(o, r): return 1e308\n", "it must return a finite number (at most 1e+100)"),
         ("def score(o): return 1\n", "failed on row r000 (TypeError"),
+        ("def score(o, r): raise ValueError('two\\nlines')\n", "failed on row r000 (ValueError: two lines); it is"),
     ],
 )
 def test_what_a_function_does_wrong_is_named(tmp_path: Path, code: str, message: str) -> None:
@@ -122,6 +125,7 @@ def test_what_a_function_does_wrong_is_named(tmp_path: Path, code: str, message:
     with pytest.raises(DataError) as caught:
         summarise(folder, {"x": [f"{tmp_path}/bad.py:score"]})
     assert f"metric {tmp_path}/bad.py:score: " in str(caught.value) and message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
 def test_a_metric_of_evaluate_by_a_local_script(tmp_path: Path) -> None:

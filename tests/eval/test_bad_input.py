@@ -78,6 +78,11 @@ def test_a_text_beyond_the_context_is_read_in_windows(saved: Path, tmp_path: Pat
     assert row["tokens"] == 100 and row["bytes"] == 100
 
 
+def test_texts_without_a_letter(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(saved, tmp_path, lines({"text": ""}, {"text": "", "id": "b"}), capsys)
+    assert "all 2 texts are empty, so there is nothing to score" in told or "all 1 texts are empty" in told
+
+
 def test_logits_that_are_no_numbers(
     model: Any, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

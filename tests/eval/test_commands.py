@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from eval.commands.benchmark import benchmarks, with_benchmarks
-from eval.commands.cli import main
-from eval.commands.config import EvalConfig
+from eval.commands.benchmark import benchmarks
+from eval.commands.cli import config_of, main
 from eval.predictions import read_predictions
 
 pytestmark = pytest.mark.end_to_end
@@ -125,10 +124,9 @@ def test_numbers_go_into_the_report_of_a_run(saved: Path, items: Path, tmp_path:
     assert main(ours(saved, items, tmp_path / "out", f"base={saved / 'one'}", f"into={run}")) == 0
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == {"p": 1} and report["evaluation"]["models"].keys() == {"sft", "one", "two"}
-    assert report["evaluation"]["comparisons"].keys() == {"sft_vs_base", "model_vs_base"}
+    assert report["evaluation"]["comparisons"].keys() == {"sft_vs_base", "two_vs_one"}
     assert (
-        report["evaluation"]["comparisons"]["model_vs_base"]
-        == results(tmp_path / "out")["comparisons"]["model_vs_base"]
+        report["evaluation"]["comparisons"]["two_vs_one"] == results(tmp_path / "out")["comparisons"]["model_vs_base"]
     )
 
 
@@ -176,15 +174,60 @@ def test_a_missing_harness_is_named(
 
 @pytest.mark.parametrize("name", benchmarks())
 def test_every_packaged_benchmark_is_known_here_too(name: str) -> None:
-    config = with_benchmarks(EvalConfig(model="x", tasks=[name]))
-    assert name in config.data and (name in config.settings or name in config.metrics)
+    config = config_of(["model=x", f"tasks=[{name}]"])
+    assert name in config.data and (name in config.settings) != (name in config.metrics)
 
 
-def test_what_is_given_for_a_benchmark_wins() -> None:
-    from eval.config import ChoiceTask
+def test_what_is_typed_for_a_benchmark_wins_field_by_field() -> None:
+    def piqa(*typed: str) -> dict[str, Any]:
+        config = config_of(["model=x", "tasks=[piqa,asdiv_budget]", *typed])
+        return {"task": config.settings["piqa"].model_dump(), "data": config.data["piqa"].model_dump()}
 
-    config = with_benchmarks(EvalConfig(model="x", tasks=["piqa"], settings={"piqa": ChoiceTask(task="piqa", shots=3)}))
-    assert config.settings["piqa"].model_dump()["shots"] == 3
+    plain, shots, limit = piqa(), piqa("settings.piqa.shots=3"), piqa("data.piqa.limit=20")
+    assert shots["task"] == {**plain["task"], "shots": 3} and plain["task"]["max_rows"] == 200
+    assert limit["data"] == {**plain["data"], "limit": 20} and limit["task"] == plain["task"]
+    assert piqa("settings.piqa.max_rows=null")["task"]["max_rows"] is None
+    assert piqa("settings.piqa={kind: cloze}")["task"]["kind"] == "cloze"  # another kind: nothing of piqa's is left
+    budget = config_of(["model=x", "tasks=[asdiv_budget]", "settings.asdiv_budget.budget.most=96"])
+    assert budget.settings["asdiv_budget"].model_dump()["budget"] == {
+        "least": 64, "most": 96, "wait": "Wait", "end": "\nThe answer is",
+    }  # fmt: skip
+    off = config_of(["model=x", "tasks=[asdiv_budget]", "settings.asdiv_budget.budget=null"])
+    assert off.settings["asdiv_budget"].model_dump()["budget"] is None
+    steps = config_of(["model=x", "tasks=[asdiv]", "settings.asdiv.kind=reasoning"])
+    assert steps.metrics == {} and steps.settings["asdiv"].kind == "reasoning"
+
+
+def test_another_source_leaves_the_hubs_fields_behind() -> None:
+    data = config_of(["model=x", "tasks=[gsm8k]", "data.gsm8k.source=mine.jsonl"]).data["gsm8k"]
+    assert (data.source, data.subset, data.split, data.columns["prompt"]) == ("mine.jsonl", None, None, "question")
+    assert config_of(["model=x", "tasks=[gsm8k]", "data.gsm8k.split=train"]).data["gsm8k"].subset == "main"
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["tasks=[piqa]", "settings.piqa.shotz=1"], "settings.piqa.shotz: unknown key (value 1); did you mean shots?"),
+        (["tasks=[piqa]", "settings.piqa=3"], "settings.piqa"),
+        (["tasks=[piqa]", "settings=3"], "settings"),
+        (["tasks=[piqa]", "data.piqa.limt=3"], "data.piqa.limt: unknown key (value 3); did you mean limit?"),
+        (["tasks=[piqa]", "metrics.piqa=[f1]"], "metrics.piqa: nothing is generated, settings.piqa measures it"),
+        (["tasks=[asdiv]", "generation=null"], "metrics.asdiv: nothing is generated, generation is null"),
+        (["tasks=[a]", "data.a.source=f", "generation=null", "perplexity=null"], "perplexity and generation are both"),
+        (["tasks=[piqa,piqa]"], "tasks: piqa is there twice; name each once"),
+        (["tasks=[a/b]", "data.a/b.source=f"], "tasks: 'a/b' is no name; allowed are letters, digits, _ and -"),
+        (["tasks=[..]"], "tasks: '..' is no name"),
+        (["tasks=piqa"], "tasks: 'piqa' is not allowed: input should be a valid list"),
+        (["tasks=[a]", "against=lm_eval", "generation.max_rows=3"], "generation: has no effect with against=lm_eval"),
+        (["tasks=[a]", "against=lm_eval", "perplexity.stride=3"], "perplexity.stride: has no effect with against=lm"),
+    ],
+)
+def test_settings_without_an_effect_and_of_a_wrong_form(
+    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["model=x", *typed]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}") and len(told.splitlines()) == 1
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,33 @@ def test_an_interval_beside_zero_alone_is_no_verdict(tmp_path: Path) -> None:
     entry = compare(base, tuned, FAST)["perplexity/x"]["bits_per_byte"]
     assert entry["high"] < 0 and entry["p_holm"] > 0.05
     assert entry["verdict"] == "cannot tell"
+    assert entry["more_needed"] == 2  # six wins of six are the fewest that a verdict at 5 % takes: 2 / 2**6
+
+
+@pytest.mark.parametrize(("rows", "more"), [(1, 5), (2, 4), (6, None)])
+def test_few_rows_that_change_alike_do_not_claim_to_see_everything(tmp_path: Path, rows: int, more: int | None) -> None:
+    nlls = [40.0] * rows
+    base, tuned = folder(tmp_path / "a", nlls), folder(tmp_path / "b", [39.0] * rows)
+    entry = compare(base, tuned, StatisticsConfig(resamples=20_000))["perplexity/x"]["bits_per_byte"]
+    assert entry["verdict"] == ("better" if more is None else "cannot tell")
+    assert entry["detectable"] is None and entry["more_needed"] == more
+    odd = folder(tmp_path / "c", [0.1 + 0.2] * rows), folder(tmp_path / "d", [0.1] * rows)  # sums that are not exact
+    assert compare(*odd, FAST)["perplexity/x"]["byte_perplexity"]["detectable"] is None
+    same = compare(base, base, FAST)["perplexity/x"]["bits_per_byte"]
+    assert (same["p"], same["verdict"], same["detectable"], same["more_needed"]) == (1, "cannot tell", None, None)
+
+
+def test_more_metrics_take_more_rows_to_a_verdict(tmp_path: Path) -> None:
+    """Beside seven hypotheses instead of one, a difference is found as often at a seventh of the level."""
+    tuned = list(np.add(noisy(40), noisy(0.1, seed=1)))
+    alone = compare(folder(tmp_path / "a", noisy(40)), folder(tmp_path / "b", tuned), FAST)["perplexity/x"]
+    texts = ["a mill"] * 60
+    both = compare(folder(tmp_path / "a", outputs=texts), folder(tmp_path / "b", outputs=texts), FAST)["perplexity/x"]
+    one, other = alone["bits_per_byte"], both["bits_per_byte"]
+    normal = NormalDist()
+    factor = (normal.inv_cdf(1 - 0.025 / 7) + normal.inv_cdf(0.8)) / (normal.inv_cdf(0.975) + normal.inv_cdf(0.8))
+    assert other["detectable"] == pytest.approx(factor * one["detectable"])
+    assert other["more_needed"] + 60 == pytest.approx((one["more_needed"] + 60) * factor**2, abs=2)
 
 
 def test_equal_predictions_cannot_be_told_apart(tmp_path: Path) -> None:
@@ -147,7 +175,8 @@ def test_unlike_rows_are_refused(tmp_path: Path, changes: dict[str, Any], messag
 def test_unlike_policies_are_refused(tmp_path: Path, name: str) -> None:
     base = folder(tmp_path / "base", [1.0], ["a"], **{name: "one way"})
     tuned = folder(tmp_path / "tuned", [1.0], ["a"], **{name: "another"})
-    message = f"x: cannot be compared, {name} is 'one way' for base and 'another' for tuned; predict both models again"
+    advice = "with template=plain both are" if name == "template_sha256" else "predict both models again"
+    message = f"x: cannot be compared, {name} is 'one way' for base and 'another' for tuned; .*{advice}"
     with pytest.raises(DataError, match=message):
         compare(base, tuned, FAST)
 

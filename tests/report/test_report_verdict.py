@@ -14,22 +14,20 @@ def cell(**changes: Any) -> dict[str, Any]:
 
 def test_better_says_direction_size_interval_and_n() -> None:
     assert sentence("bits_per_byte", cell()) == (
-        "Better: the fine-tune lowers held-out bits per byte by 0.106 (95 % interval 0.087 to 0.125, n = 100)."
+        "Better: the training lowers held-out bits per byte by 0.106 (95 % interval 0.087 to 0.125, n = 100)."
     )
 
 
 def test_worse_says_raises_for_a_metric_that_should_fall() -> None:
     worse = cell(difference=0.0136, low=0.0092, high=0.0181, verdict="worse")
     assert sentence("bits_per_byte", worse, 0.9) == (
-        "Worse: the fine-tune raises held-out bits per byte by 0.0136 (90 % interval 0.0092 to 0.0181, n = 100)."
+        "Worse: the training raises held-out bits per byte by 0.0136 (90 % interval 0.0092 to 0.0181, n = 100)."
     )
 
 
 def test_better_raises_a_metric_that_should_rise() -> None:
     better = cell(difference=0.05, low=0.03, high=0.07)
-    assert sentence("rougeL", better).startswith(
-        "Better: the fine-tune raises held-out ROUGE-L by 0.050 (95 % interval"
-    )
+    assert sentence("rougeL", better).startswith("Better: the training raises held-out ROUGE-L by 0.050 (95 % interval")
 
 
 def test_cannot_tell_says_what_would_decide_it() -> None:

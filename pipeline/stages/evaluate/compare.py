@@ -76,7 +76,9 @@ def _judged(asked: CompareConfig, verdicts: Path, base: Path, dataset: str) -> d
     ids = {row["id"] for row in read_predictions(base, dataset, "generation")}
     rows = [row for row in read_verdicts(verdicts) if row["id"] in ids]
     labels = read_labels(Path(asked.labels)) if asked.labels else None
-    summary = summarise_verdicts(rows, asked.judge, asked.statistics, labels, told["card"]["self_preference"])
+    card = told["card"]
+    known = card["self_preference"], card.get("injections")
+    summary = summarise_verdicts(rows, asked.judge, asked.statistics, labels, *known)
     entries = {f"judge/{dataset}": summary["comparisons"]}
     return {**summary, "comparisons": entries, "judges": told["judges"], "policy": told["policy"]}
 

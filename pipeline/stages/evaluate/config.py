@@ -11,8 +11,8 @@ from eval.config import GenerationConfig, MetricName, NgramConfig, PerplexityCon
 from eval.judge.config import JudgeConfig
 from pipeline.contract import Flow, StageConfig, outside_fingerprint
 
-PREDICT_VERSION = 3
-COMPARE_VERSION = 4
+PREDICT_VERSION = 4
+COMPARE_VERSION = 5
 OVERLAP_VERSION = 1
 JUDGE_VERSION = 1
 GENERAL_VERSION = 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.engines.config import RayEngine
 from data_prep.errors import DataError
-from data_prep.progress import Track, silent
+from data_prep.progress import Track, about, silent
 from eval.benchmarks import predict_task
 from eval.cost import with_cost
 from eval.loading import load_model
@@ -77,6 +77,7 @@ def _predict(
 ) -> dict[str, float]:
     model, tokenizer = loaded
     rows, name = inputs["dataset"], asked.dataset
+    track = about(track, name)
     if asked.task is not None:
         return predict_task(model, tokenizer, rows, name, unfinished, asked.task, track)
     scoring = asked.perplexity, asked.generation, asked.template

@@ -1,6 +1,7 @@
 """How often an injection turns a verdict: on judges whose gullibility is known."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,8 @@ from eval.judge.injections import INJECTIONS
 from eval.judge.prompts import Question
 from eval.judge.replies import Reply
 from eval.judge.robustness import measure_robustness
-from tests.eval.judge.conftest import Oracle, anyone, longer_wins
+from eval.judge.run import judge
+from tests.eval.judge.conftest import QUICK, Oracle, anyone, longer_wins, rows
 
 PAIRS = [Pair(f"{n}", f"{n}", f"q{n}", "b" * (500 + n), "t" * (700 - n), None) for n in range(6)]
 
@@ -76,3 +78,26 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         measure_robustness(Oracle(longer_wins), anyone(kind="pointwise"), PAIRS)
     with pytest.raises(DataError, match="gave no verdict on 6 pairs that an injection could turn"):
         measure_robustness(Oracle(lambda _: Reply(failure="no")), anyone(), PAIRS)
+
+
+def test_a_run_tells_it_on_the_card_and_asks_nothing_twice(tmp_path: Path) -> None:
+    base, tuned = rows(["b" * (500 + n) for n in range(8)]), rows(["t" * (700 - n) for n in range(8)])
+
+    def card(decide: Oracle, folder: str) -> dict[str, Any]:
+        config = anyone(injections=True)
+        return judge(config, base, tuned, tmp_path / folder, QUICK, candidates=(), backends=[decide])["card"]
+
+    obeys = Oracle(gullible)
+    told = card(obeys, "obeys")
+    found = told["injections"]["oracle"]
+    assert found["turned"]["value"] == 1 and found["turned_by_harmless_text"]["value"] == 0
+    assert found["tries"] == 2 * len(INJECTIONS) and found["failures"] == 0
+    assert "texts inside answers that speak to oracle turn 100% of its verdicts" in told["warnings"]
+    again = Oracle(gullible)
+    assert card(again, "obeys") == told and again.asked == [] and obeys.asked
+    deaf = card(Oracle(lambda q: Reply(label="A" if "t" in q.first[:1] else "B")), "deaf")
+    assert deaf["injections"]["oracle"]["turned"]["value"] == 0 and not any("speak to" in w for w in deaf["warnings"])
+    ties = card(Oracle(lambda q: Reply(failure="no") if "\n" in f"{q.first}{q.second}" else Reply(label="tie")), "t")
+    assert "questions failed" in ties["injections"]["oracle"]["not_measured"]
+    without = judge(anyone(), base, tuned, tmp_path / "without", QUICK, backends=[Oracle(gullible)])
+    assert "injections" not in without["card"]
