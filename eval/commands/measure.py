@@ -153,8 +153,6 @@ def _predict(config: EvalConfig, side: str, name: str, out: Path) -> dict[str, d
             asked = config.settings[task]
             took[task] = with_cost(model, predict_task(model, tokenizer, rows, task, folder, asked, track))
             continue
-        if config.perplexity is None and config.generation is None:
-            raise DataError(f"{task}: perplexity and generation are both off; switch one on, or give settings.{task}")
         generation = config.generation and config.generation.of_model(side)
         scoring = config.perplexity, generation, config.template
         found = predict(model, tokenizer, rows, task, folder, *scoring, track)
