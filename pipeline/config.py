@@ -17,7 +17,7 @@ from data_prep.strict import StrictModel
 from eval.energy import EnergyConfig
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
-from pipeline.nodes_config import NodesConfig
+from pipeline.parallel_config import ParallelConfig, clash_of_groups
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 from pipeline.sweep_config import Objective
@@ -27,7 +27,7 @@ LATEST = "latest"
 """The link beside the runs that points at the newest."""
 
 
-class LaunchConfig(NodesConfig):
+class LaunchConfig(ParallelConfig):
     """Where training runs: changes the speed, never the result (outside every fingerprint)."""
 
     kind: Literal["single", "cpu_ranks", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3", "accelerate"] = "single"
@@ -43,6 +43,11 @@ class LaunchConfig(NodesConfig):
     def shards(self) -> int:
         """Ranks that share one copy of the model, where it is sharded."""
         return self.processes // self.replicas
+
+    @property
+    def batches(self) -> int:
+        """Groups of ranks that each take rows of their own: a batch is shared out among them."""
+        return self.processes // self.group
 
     @property
     def on_gpus(self) -> bool:
@@ -83,6 +88,8 @@ class LaunchConfig(NodesConfig):
             raise ValueError(f"launch=single runs 1 process, not on {self.nodes} nodes; choose cpu_ranks or ddp")
         if self.node_rank is not None and self.node_rank >= self.nodes:
             raise ValueError(f"node_rank {self.node_rank}: {self.nodes} nodes are numbered 0 to {self.nodes - 1}")
+        if (clash := clash_of_groups(self, self.kind, self.processes)) is not None:
+            raise ValueError(clash)
         return self
 
 

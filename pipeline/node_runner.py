@@ -17,6 +17,7 @@ from pipeline.console import Display
 from pipeline.errors import Preempted, ProvetuneError, StageFailed
 from pipeline.launch import Workers, worker_environment
 from pipeline.nodes import Nodes, watching
+from pipeline.parallel_config import environment_of
 from pipeline.plan import Plan, Step
 from pipeline.preemption import HEEDED, deaf
 from pipeline.progress import EVENTS, EventReader
@@ -70,7 +71,7 @@ def run_share(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout),
+                env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout) | environment_of(launch),
                 text=True,
             )
         try:

@@ -142,11 +142,13 @@ class CheckpointByTime(TrainerCallback):
         self._last = time.monotonic()
 
 
-def cadence(recipe: TrainConfig, mark: MarkCheckpoints) -> list[TrainerCallback]:
+def cadence(recipe: TrainConfig, mark: MarkCheckpoints, is_in_parts: bool = False) -> list[TrainerCallback]:
     """Who asks for checkpoints, where transformers does not: the minutes, or what the last one cost."""
     if recipe.checkpoint_minutes is not None:
         minutes = recipe.checkpoint_minutes
         return [CheckpointByTime(mark.accelerator, lambda: 60 * minutes)]
+    if recipe.checkpoint_every is not None and is_in_parts:
+        return [CheckpointByTime(mark.accelerator, lambda: 0.0, every=recipe.checkpoint_every)]
     if recipe.checkpoint_every is None:
         return [CheckpointByTime(mark.accelerator, lambda: mark.last_seconds / MOST_STALL, every=USUAL_STEPS)]
     return []
