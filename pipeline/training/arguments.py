@@ -81,6 +81,10 @@ def _optimisation(recipe: TrainConfig, steps: int) -> dict[str, Any]:
 
 def _refuse_gpu_only(recipe: TrainConfig, on_cpu: bool) -> None:
     """What needs a GPU or an extra package says so before the model is loaded into it."""
+    if on_cpu and (shared := groups().context) > 1:
+        raise StageFailed(
+            f"launch.context_parallel {shared}: needs GPUs, torch has no such attention for CPUs; set it to 1"
+        )
     if on_cpu and recipe.optimizer in OPTIMIZERS:
         raise StageFailed(f"optimizer {recipe.optimizer}: needs a GPU; use adamw or adafactor")
     if recipe.liger and (on_cpu or find_spec("liger_kernel") is None):

@@ -4,14 +4,21 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
 from data_prep.rows import write_rows
+from pipeline.errors import StageFailed
+from pipeline.parallel_config import GROUPS
 from pipeline.training.checkpoints import is_complete
+from pipeline.training.parallel import refuse_undivided_heads
+from pipeline.training.step_log import read_log
+from tests.conftest import Finished, run_pipeline
 from tests.engine.divided_ranks import ALL
 from tests.engine.tiny_training import first_weights, prepared, rows_of, train
 
@@ -35,13 +42,16 @@ class Trainings:
         for kind in self.kinds:
             train(ALL[kind], self.inputs[kind], self.place / kind / "alone", **self.changes)
 
+    def work(self, kind: str, out: str) -> dict[str, Any]:
+        """What tests.engine.divided_ranks is given for one training."""
+        inputs = {name: str(path) for name, path in self.inputs[kind].items()}
+        return {"kind": kind, "inputs": inputs, "changes": self.changes, "out": str(self.place / kind / out)}
+
     def in_groups(self, ranks: int, tensor: int) -> None:
         work = []
         for kind in self.kinds:
-            inputs = {name: str(path) for name, path in self.inputs[kind].items()}
-            each = {"kind": kind, "inputs": inputs, "changes": self.changes}
-            first = str(self.place / kind / "divided")
-            work += [{**each, "out": first}, {**each, "out": f"{first} again", "first": first, "step": 7}]
+            first = self.work(kind, "divided")
+            work += [first, {**self.work(kind, "divided again"), "first": first["out"], "step": 7}]
         (self.place / "work.json").write_text(json.dumps(work), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         command += ["-m", "tests.engine.divided_ranks", str(self.place / "work.json")]
@@ -108,3 +118,42 @@ def test_two_ranks_that_divide_each_matrix_train_as_one(two: Trainings, kind: st
 @pytest.mark.parametrize("kind", ["sft full", "sft lora", "tied"])
 def test_two_groups_of_two_ranks_train_as_one(four: Trainings, kind: str) -> None:
     agree(four, kind)
+
+
+PAIR = ("launch=cpu_ranks", "launch.processes=2", "launch.tensor_parallel=2", "stages.sft.checkpoint_every=5")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_named_and_the_next_run_ends_as_one_rank_does(smoke: Finished, tmp_path: Path) -> None:
+    """The command a user gives: one of the pair dies behind a checkpoint; then training, evaluation and verdict."""
+    command = [sys.executable, "-m", "pipeline", "+experiment=smoke", *PAIR, f"outputs={tmp_path}"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not any(tmp_path.glob("artifacts/sft.train/*/checkpoints/checkpoint-*/complete.json")):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.02)
+    family = psutil.Process(run.pid).children(recursive=True)
+    rank = next(each for each in family if each.environ().get("RANK") == "1" and "pipeline.worker" in each.cmdline())
+    rank.kill()
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == 4 and told.startswith("error: sft/train: rank 1 (process"), told
+    again = run_pipeline(tmp_path, "+experiment=smoke", *PAIR)
+    assert again.code == 0, again.out + again.err
+    assert [stage["outcome"] for stage in again.report["stages"] if stage["name"] == "sft/train"] == ["resumed"]
+    steps = [read_log(each.artifact("sft/train") / "steps.jsonl") for each in (smoke, again)]
+    alone, divided = ([line["loss"] for line in log] for log in steps)
+    assert divided == pytest.approx(alone, abs=1e-5)
+    scores = [each.report["evaluation"]["models"]["sft"]["perplexity/sample"] for each in (smoke, again)]
+    assert scores[1]["bits_per_byte"] == pytest.approx(scores[0]["bits_per_byte"], abs=1e-4)
+
+
+@pytest.mark.end_to_end
+def test_heads_of_a_model_that_comes_later_are_told_by_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaConfig
+
+    monkeypatch.setenv(GROUPS[0], "8")
+    with pytest.raises(
+        StageFailed, match="launch.tensor_parallel 8: the model has 4 num_attention_heads, which it must"
+    ):
+        refuse_undivided_heads(LlamaConfig(num_attention_heads=4, num_key_value_heads=4))
+    with pytest.raises(StageFailed, match=r"the model has 2 num_key_value_heads, which it must divide; .* of 2 \(2\)"):
+        refuse_undivided_heads(LlamaConfig(num_attention_heads=8, num_key_value_heads=2))
