@@ -17,6 +17,7 @@ from pipeline.artifacts import file_sha256, read_json, write_json
 from pipeline.contract import identity_of
 from pipeline.errors import StageFailed
 from pipeline.training.config import TrainConfig
+from pipeline.training.parallel import groups
 from pipeline.training.supervision import rank_0_says
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def _shape_of_weights() -> str:
     for library in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{library}") == "true":
             return f"in shards of {library}"
+    if (shared := groups()).tensor > 1:  # the optimizer's states are in parts
+        return f"divided by {shared.tensor} ranks, {shared.batches} times"
     return "whole"
 
 

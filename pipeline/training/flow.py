@@ -13,7 +13,7 @@ from pipeline.training.adapter_config import VIRTUAL, Adapter, leaves_model
 from pipeline.training.config import Recipe, split_batch
 
 TEMPLATE_VERSION = 1
-DIVIDED_STAGES, CONTEXT_STAGES = ("pretrain", "sft"), ("sft",)
+DIVIDED_STAGES, CONTEXT_STAGES = ("pretrain", "sft", "dpo", "kto"), ("sft",)
 """The stages that can train on ranks that divide matrices, and on ranks that divide sequences."""
 DIVIDED_ADAPTERS = ("none", "lora")
 """What they can train."""

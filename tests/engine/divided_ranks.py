@@ -6,6 +6,7 @@ The file lists trainings: the name of the kind, its inputs, the folder it leaves
 to be continued, the folder of the first and the checkpoint that is kept of it.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.engine.tiny_training import KINDS, LLAMA, SIZES, Kind, train
+from data_prep.progress import silent
+from tests.engine.tiny_training import KINDS, LLAMA, SIZES, Kind, recipe, train
 
 OWN = Kind("pretrain", KINDS["pretrain causal"].settings, "pretrain", architecture=SIZES)
 TIED = Kind("sft", KINDS["sft full"].settings, "sft", architecture={**LLAMA, "tie_word_embeddings": True})
@@ -38,7 +40,14 @@ def do(work: dict[str, Any]) -> None:
     if distributed.is_initialized():
         distributed.barrier()
     inputs = {name: Path(path) for name, path in work["inputs"].items()}
-    train(ALL[work["kind"]], inputs, out, **work["changes"])
+    if work.get("node") == "reference":
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        kind = ALL[work["kind"]]
+        importlib.import_module(f"pipeline.stages.{kind.stage}.reference").run(recipe(kind), inputs, out, silent)
+        return
+    metrics = train(ALL[work["kind"]], inputs, out, **work["changes"])
+    if os.environ.get("RANK", "0") == "0":
+        (out / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -109,9 +109,13 @@ def test_what_groups_cannot_train_is_refused_by_the_plan(overrides: list[str], e
 
 
 def test_preferences_are_refused_by_name(tmp_path: Path) -> None:
-    config = validate(RunConfig, compose(["+experiment=dpo_llama", *PAIRS, f"outputs={tmp_path}"]))
-    with pytest.raises(ConfigError, match="kind dpo does not go with launch.tensor_parallel=2; only pretrain, sft"):
-        make_plan(config)
+    judged = ["run=[judged]", "stages.judged={kind: orpo, dataset: pairs}", f"outputs={tmp_path}"]
+    for groups_, expected in (
+        (PAIRS, "kind orpo does not go with launch.tensor_parallel=2; only pretrain, sft, dpo, kto"),
+        (RINGS, "kind orpo does not go with launch.context_parallel=2; only sft"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            make_plan(gate(*groups_, *judged))
 
 
 def test_a_batch_is_shared_out_among_groups(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class Trainings:
         work = []
         for kind in self.kinds:
             first = self.work(kind, "divided")
+            if "reference" in self.inputs[kind]:
+                work.append({**self.work(kind, "reference"), "node": "reference"})
             work += [first, {**self.work(kind, "divided again"), "first": first["out"], "step": 7}]
         (self.place / "work.json").write_text(json.dumps(work), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
@@ -76,7 +78,13 @@ def trained(request: pytest.FixtureRequest, ranks: int, kinds: list[str], **chan
 
 @pytest.fixture(scope="module")
 def two(request: pytest.FixtureRequest) -> Trainings:
-    return trained(request, 2, ["sft full", "sft lora", "own", "tied"], max_steps=20)
+    return trained(request, 2, ["sft full", "sft lora"], max_steps=20)
+
+
+@pytest.fixture(scope="module")
+def more(request: pytest.FixtureRequest) -> Trainings:
+    """Judged answers, an own architecture, and weights that embedding and output layer share."""
+    return trained(request, 2, ["own", "tied", "dpo", "kto"], max_steps=12)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +117,26 @@ def agree(found: Trainings, kind: str) -> None:
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("kind", ["sft full", "sft lora", "own", "tied"])
+@pytest.mark.parametrize("kind", ["sft full", "sft lora"])
 def test_two_ranks_that_divide_each_matrix_train_as_one(two: Trainings, kind: str) -> None:
     agree(two, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["own", "tied", "dpo", "kto"])
+def test_every_kind_of_training_and_model_that_is_offered(more: Trainings, kind: str) -> None:
+    agree(more, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_the_reference_is_scored_by_ranks_in_groups(more: Trainings, kind: str) -> None:
+    from datasets import load_from_disk
+
+    divided = load_from_disk(str(more.place / kind / "reference" / "train"))
+    alone = load_from_disk(str(more.inputs[kind]["reference"] / "train"))
+    for column in alone.column_names:
+        assert divided[column] == pytest.approx(alone[column], abs=1e-4), column
 
 
 @pytest.mark.slow
