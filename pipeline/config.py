@@ -17,7 +17,7 @@ from data_prep.strict import StrictModel
 from eval.energy import EnergyConfig
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
-from pipeline.parallel_config import ParallelConfig, clash_of_groups
+from pipeline.parallel_config import ParallelConfig, clash_of_groups, refuse_groups_of_file
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 from pipeline.sweep_config import Objective
@@ -59,12 +59,15 @@ class LaunchConfig(ParallelConfig):
     def _processes_of_the_file(cls, values: Any) -> Any:
         """The batch is shared out among as many processes as the file starts."""
         path = values.get("accelerate_config") if isinstance(values, Mapping) else None
-        if not isinstance(path, str) or "processes" in values:
+        if not isinstance(path, str):
             return values
         try:
             told = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-            return {**values, "processes": int(told["num_processes"])}
+            refuse_groups_of_file(path, told.get("parallelism_config") or {})
+            return {"processes": int(told["num_processes"]), **values}
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            if "processes" in values:  # then nothing of the file is needed
+                return values
             raise ValueError(
                 f"accelerate_config {path}: no Accelerate file with num_processes ({' '.join(str(error).split())}); "
                 "make one with accelerate config --config_file PATH"

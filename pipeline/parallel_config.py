@@ -1,7 +1,11 @@
 """Ranks that share a batch: the part of `launch` about tensor and context parallelism. Imports only pydantic."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
+from pipeline.errors import ConfigError
 from pipeline.nodes_config import NodesConfig
 
 TENSOR, CONTEXT, REPLICAS = "PROVETUNE_TENSOR_PARALLEL", "PROVETUNE_CONTEXT_PARALLEL", "PROVETUNE_REPLICAS"
@@ -67,3 +71,12 @@ def undivided_heads(name: str, count: int, shared: int) -> str:
     allowed = [str(size) for size in range(2, count + 1) if count % size == 0]
     fits = f"a divisor of {count} ({', '.join(allowed)})" if allowed else "1"
     return f"launch.tensor_parallel {shared}: the model has {count} {name}, which it must divide; choose {fits}"
+
+
+def refuse_groups_of_file(path: str, sizes: Mapping[str, Any]) -> None:
+    """ConfigError where a user's Accelerate file lets ranks share a batch: nothing here would know of it."""
+    for name, setting in (("tp_size", "tensor_parallel"), ("cp_size", "context_parallel"), ("sp_size", None)):
+        size = sizes.get(f"parallelism_config_{name}") or 1
+        if int(size) > 1:
+            instead = f"use launch=fsdp2 with launch.{setting}={size}" if setting else "set it to 1"
+            raise ConfigError(f"accelerate_config {path}: {name} {size}: its ranks would share a batch; {instead}")

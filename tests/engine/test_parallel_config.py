@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.accelerate_file import accelerate_settings
 from pipeline.cli import compose
 from pipeline.config import LaunchConfig, RunConfig, validate
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageFailed
 from pipeline.launch import worker_environment
 from pipeline.parallel_config import GROUPS, environment_of
 from pipeline.plan import make_plan
@@ -206,3 +207,35 @@ def test_what_accelerate_is_told() -> None:
     rings = accelerate_settings(LaunchConfig(kind="fsdp2", processes=32, replicas=2, context_parallel=4))
     told = {name.removeprefix("parallelism_config_"): size for name, size in rings["parallelism_config"].items()}
     assert told == {"dp_replicate_size": 2, "dp_shard_size": 4, "tp_size": 1, "cp_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("tp_size", "use launch=fsdp2 with launch.tensor_parallel=2"),
+        ("cp_size", "use launch=fsdp2 with launch.context_par"),
+    ],
+)
+def test_groups_of_your_own_file_are_refused(tmp_path: Path, name: str, instead: str) -> None:
+    """The batch would be shared out among ranks that read the same rows."""
+    file = tmp_path / "mine.yaml"
+    sizes = {"parallelism_config": {f"parallelism_config_{name}": 2}}
+    file.write_text(yaml.safe_dump(accelerate_settings(LaunchConfig(kind="fsdp2", processes=4)) | sizes))
+    for more in ([], ["launch.processes=4"]):
+        with pytest.raises(ConfigError, match=f"{name} 2: its ranks would share a batch; {instead}"):
+            gate("launch=accelerate", f"launch.accelerate_config={file}", *more)
+
+
+@pytest.mark.end_to_end
+def test_a_checkpoint_of_another_division_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its optimizer states are in parts; transformers would pass over them in silence."""
+    from pipeline.training.checkpoints import refuse_other_recipe
+
+    recipe = step()[0]
+    monkeypatch.setenv(GROUPS[0], "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refuse_other_recipe(tmp_path, recipe, resumed=False)
+    refuse_other_recipe(tmp_path, recipe, resumed=True)
+    monkeypatch.setenv(GROUPS[0], "1")
+    with pytest.raises(StageFailed, match="weights was divided by 2 ranks, 2 times, is whole"):
+        refuse_other_recipe(tmp_path, recipe, resumed=True)

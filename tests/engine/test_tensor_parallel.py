@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from data_prep.rows import write_rows
 from pipeline.errors import StageFailed
-from pipeline.parallel_config import GROUPS
+from pipeline.parallel_config import GROUPS, ParallelConfig, environment_of
 from pipeline.training.checkpoints import is_complete
 from pipeline.training.parallel import refuse_undivided_heads
 from pipeline.training.step_log import read_log
@@ -47,7 +47,7 @@ class Trainings:
         inputs = {name: str(path) for name, path in self.inputs[kind].items()}
         return {"kind": kind, "inputs": inputs, "changes": self.changes, "out": str(self.place / kind / out)}
 
-    def in_groups(self, ranks: int, tensor: int) -> None:
+    def in_groups(self, ranks: int, replicas: int) -> None:
         work = []
         for kind in self.kinds:
             first = self.work(kind, "divided")
@@ -57,7 +57,8 @@ class Trainings:
         (self.place / "work.json").write_text(json.dumps(work), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         command += ["-m", "tests.engine.divided_ranks", str(self.place / "work.json")]
-        told = {"PROVETUNE_TENSOR_PARALLEL": str(tensor), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        told = environment_of(ParallelConfig(tensor_parallel=2, replicas=replicas))
+        told |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, **told}, timeout=900, check=False
         )
@@ -68,11 +69,13 @@ class Trainings:
         return [json.loads(line)["loss"] for line in text.splitlines()]
 
 
-def trained(request: pytest.FixtureRequest, ranks: int, kinds: list[str], **changes: Any) -> Trainings:
+def trained(
+    request: pytest.FixtureRequest, ranks: int, kinds: list[str], replicas: int = 1, **changes: Any
+) -> Trainings:
     place = request.getfixturevalue("tmp_path_factory").mktemp(f"ranks{ranks}")
     found = Trainings(place, kinds, SETTINGS | changes)
     found.alone()
-    found.in_groups(ranks, 2)
+    found.in_groups(ranks, replicas)
     return found
 
 
@@ -93,12 +96,20 @@ def four(request: pytest.FixtureRequest) -> Trainings:
     return trained(request, 4, ["sft full", "sft lora", "tied"], max_steps=12)
 
 
+@pytest.fixture(scope="module")
+def eight(request: pytest.FixtureRequest) -> Trainings:
+    """Two replicas of two shards of pairs."""
+    changes = {"micro_batch_size": 2, "validate_every": None, "max_steps": 9}
+    return trained(request, 8, ["sft full", "sft lora"], replicas=2, **changes)
+
+
 def agree(found: Trainings, kind: str) -> None:
     """Losses within 1e-5, all weights close, a resumed training like one without a break."""
     alone, divided, again = (found.losses(kind, out) for out in ("alone", "divided", "divided again"))
     assert divided == pytest.approx(alone, abs=1e-5) and len(alone) == found.changes["max_steps"]
     assert again == pytest.approx(divided, abs=1e-6)
     validated = found.losses(kind, "alone", "validation.jsonl")
+    assert len(validated) == (found.changes["validate_every"] is not None) * -(-len(alone) // 10)
     assert found.losses(kind, "divided", "validation.jsonl") == pytest.approx(validated, abs=1e-5)
     one, parts = (found.place / kind / out for out in ("alone", "divided"))
     files = [file.relative_to(one) for file in one.glob("[am][do][ad][pe]*/*") if file.is_file()]
@@ -137,6 +148,12 @@ def test_the_reference_is_scored_by_ranks_in_groups(more: Trainings, kind: str) 
     alone = load_from_disk(str(more.inputs[kind]["reference"] / "train"))
     for column in alone.column_names:
         assert divided[column] == pytest.approx(alone[column], abs=1e-4), column
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft full", "sft lora"])
+def test_replicas_of_shards_of_pairs_train_as_one(eight: Trainings, kind: str) -> None:
+    agree(eight, kind)
 
 
 @pytest.mark.slow
