@@ -30,9 +30,9 @@ def load_start(config: TrainConfig, inputs: Mapping[str, Path]) -> "PreTrainedMo
         return _quantised(None, config, inputs)
     dtype = "float32" if leaves_model(adapter) else config.dtype
     parts = divided_weights(config)
-    model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code, **parts)
     if parts:
-        refuse_undivided_heads(model.config)
+        refuse_undivided_heads(_config(inputs["weights"]))
+    model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code, **parts)
     model = merge_adapters(model, earlier)
     if isinstance(adapter, QloraAdapter):
         return _quantised(model, config, inputs)

@@ -4,7 +4,7 @@ A group divides each matrix (tensor parallelism) or each sequence (context paral
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +71,11 @@ def divided_weights(recipe: TrainConfig) -> dict[str, Any]:
     return {"distributed_config": plan}
 
 
-def refuse_undivided_heads(config: Any) -> None:
-    """StageFailed where the heads of a model cannot be dealt to the ranks in equal parts."""
-    shared, text = groups().tensor, config.get_text_config()
+def refuse_undivided_heads(config: Mapping[str, Any]) -> None:
+    """StageFailed where the heads of a model (its config.json) cannot be dealt to the ranks in equal parts."""
+    shared, text = groups().tensor, config.get("text_config", config)
     for name in ("num_attention_heads", "num_key_value_heads"):
-        count = getattr(text, name, None)
+        count = text.get(name)
         if count and count % shared:
             raise StageFailed(undivided_heads(name, count, shared))
 

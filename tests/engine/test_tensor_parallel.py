@@ -188,14 +188,11 @@ def test_a_killed_rank_is_named_and_the_next_run_ends_as_one_rank_does(smoke: Fi
     assert scores[1]["bits_per_byte"] == pytest.approx(scores[0]["bits_per_byte"], abs=1e-4)
 
 
-@pytest.mark.end_to_end
 def test_heads_of_a_model_that_comes_later_are_told_by_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import LlamaConfig
-
     monkeypatch.setenv(GROUPS[0], "8")
     with pytest.raises(
         StageFailed, match="launch.tensor_parallel 8: the model has 4 num_attention_heads, which it must"
     ):
-        refuse_undivided_heads(LlamaConfig(num_attention_heads=4, num_key_value_heads=4))
+        refuse_undivided_heads({"num_attention_heads": 4, "num_key_value_heads": 4})
     with pytest.raises(StageFailed, match=r"the model has 2 num_key_value_heads, which it must divide; .* of 2 \(2\)"):
-        refuse_undivided_heads(LlamaConfig(num_attention_heads=8, num_key_value_heads=2))
+        refuse_undivided_heads({"text_config": {"num_attention_heads": 8, "num_key_value_heads": 2}})
