@@ -38,8 +38,10 @@ def accelerate_settings(launch: LaunchConfig) -> dict[str, Any]:
         "debug": False,
     }
     if launch.kind == "fsdp2":
+        if launch.tensor_parallel > 1:  # transformers divides and shards the model as it loads it
+            return settings
         sharded = settings | {"distributed_type": "FSDP", "fsdp_config": dict(FSDP2)}
-        return sharded | _hybrid(launch) if launch.replicas > 1 else sharded
+        return sharded | _grouped(launch) if launch.replicas * launch.context_parallel > 1 else sharded
     if launch.kind in ("deepspeed_zero2", "deepspeed_zero3"):
         stage = int(launch.kind[-1])
         zero = {
@@ -53,12 +55,11 @@ def accelerate_settings(launch: LaunchConfig) -> dict[str, Any]:
     return settings
 
 
-def _hybrid(launch: LaunchConfig) -> dict[str, Any]:
-    """HSDP: Accelerate's `ParallelismConfig` of replicas of shards. Every rank still has a batch of its own.
-
-    Tensor and context parallelism, where several ranks share a batch, are not offered (docs/scale.md).
-    """
-    sizes = {"dp_replicate_size": launch.replicas, "dp_shard_size": launch.shards, "tp_size": 1, "cp_size": 1}
+def _grouped(launch: LaunchConfig) -> dict[str, Any]:
+    """Accelerate's `ParallelismConfig` of replicas of shards (HSDP), and of ranks that share sequences."""
+    context = launch.context_parallel
+    sizes = {"dp_replicate_size": launch.replicas, "dp_shard_size": launch.shards // context}
+    sizes |= {"tp_size": 1, "cp_size": context}
     return {"parallelism_config": {f"parallelism_config_{name}": size for name, size in sizes.items()}}
 
 

@@ -17,7 +17,7 @@ from data_prep.strict import StrictModel
 from eval.energy import EnergyConfig
 from pipeline.contract import StageConfig
 from pipeline.errors import ConfigError
-from pipeline.nodes_config import NodesConfig
+from pipeline.parallel_config import ParallelConfig, clash_of_groups, refuse_groups_of_file
 from pipeline.stages import STAGES
 from pipeline.stages.model.config import ModelConfig
 from pipeline.sweep_config import Objective
@@ -27,7 +27,7 @@ LATEST = "latest"
 """The link beside the runs that points at the newest."""
 
 
-class LaunchConfig(NodesConfig):
+class LaunchConfig(ParallelConfig):
     """Where training runs: changes the speed, never the result (outside every fingerprint)."""
 
     kind: Literal["single", "cpu_ranks", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3", "accelerate"] = "single"
@@ -45,6 +45,11 @@ class LaunchConfig(NodesConfig):
         return self.processes // self.replicas
 
     @property
+    def batches(self) -> int:
+        """Groups of ranks that each take rows of their own: a batch is shared out among them."""
+        return self.processes // self.group
+
+    @property
     def on_gpus(self) -> bool:
         """Whether Accelerate starts the processes."""
         return self.kind not in ("single", "cpu_ranks")
@@ -54,12 +59,15 @@ class LaunchConfig(NodesConfig):
     def _processes_of_the_file(cls, values: Any) -> Any:
         """The batch is shared out among as many processes as the file starts."""
         path = values.get("accelerate_config") if isinstance(values, Mapping) else None
-        if not isinstance(path, str) or "processes" in values:
+        if not isinstance(path, str):
             return values
         try:
             told = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-            return {**values, "processes": int(told["num_processes"])}
+            refuse_groups_of_file(path, told.get("parallelism_config") or {})
+            return {"processes": int(told["num_processes"]), **values}
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            if "processes" in values:  # then nothing of the file is needed
+                return values
             raise ValueError(
                 f"accelerate_config {path}: no Accelerate file with num_processes ({' '.join(str(error).split())}); "
                 "make one with accelerate config --config_file PATH"
@@ -83,6 +91,8 @@ class LaunchConfig(NodesConfig):
             raise ValueError(f"launch=single runs 1 process, not on {self.nodes} nodes; choose cpu_ranks or ddp")
         if self.node_rank is not None and self.node_rank >= self.nodes:
             raise ValueError(f"node_rank {self.node_rank}: {self.nodes} nodes are numbered 0 to {self.nodes - 1}")
+        if (clash := clash_of_groups(self, self.kind, self.processes)) is not None:
+            raise ValueError(clash)
         return self
 
 

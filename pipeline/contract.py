@@ -99,6 +99,11 @@ class Flow:
     attention: str
     trust_remote_code: bool
     processes: int = 1
+    """Groups of ranks that take rows of their own; a group is one rank, unless the next two say more."""
+    tensor_parallel: int = 1
+    """Ranks that divide each matrix."""
+    context_parallel: int = 1
+    """Ranks that divide each sequence."""
     architecture: Mapping[str, Any] | None = None
     """A model from scratch, until a tokenizer is trained and it gets its first weights."""
     models: dict[str, ModelRef] = field(default_factory=dict)

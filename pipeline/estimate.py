@@ -117,9 +117,10 @@ def _training(step: Step, plan: Plan, facts: ModelFacts, flops: float) -> Cost:
     steps = config["max_steps"] or 100
     batch = sequences_of(recipe, row)
     launch = plan.config.launch
-    share = max(1, batch // launch.processes)
+    share = max(1, batch // launch.batches)
     micro = min(recipe.micro_batch_size or share, share)
-    at_once = Batch(micro * sides, row, accumulated=micro < share, on_gpu=_on_gpu(launch.kind))
+    tokens, on_gpu = row / launch.context_parallel, _on_gpu(launch.kind)
+    at_once = Batch(micro * sides, tokens, accumulated=micro < share, on_gpu=on_gpu, tensor=launch.tensor_parallel)
     full = leaves_model(recipe.adapter)
     memory = PROCESS_BYTES + training_memory(recipe, facts, at_once, launch.kind, launch.shards).total
     operations = (6 if full else 4) * facts.parameters * steps * batch * row * sides

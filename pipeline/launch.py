@@ -14,12 +14,16 @@ from pipeline.accelerate_file import config_file, write_config_file
 from pipeline.config import LaunchConfig
 from pipeline.errors import StageFailed
 from pipeline.heartbeat import LIMIT
+from pipeline.parallel_config import GROUPS, environment_of
 from pipeline.preemption import HEEDED, deaf, forget_stop
 from pipeline.progress import EVENTS, EventReader
 from pipeline.supervise import Finished, OnEvent, end_family, end_of_one, end_of_ranks, follow
 from pipeline.worker import PARENT
 
-FORGOTTEN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+FORGOTTEN = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"),
+    *GROUPS,
+)
 """Left by an outer launcher, these would make our ranks join the wrong group."""
 
 KEEP_MEMORY = {
@@ -112,7 +116,7 @@ class Workers:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=worker_environment(processes, self._launch.hang_timeout),
+                env=worker_environment(processes, self._launch.hang_timeout) | environment_of(self._launch),
                 text=True,
             )
         try:

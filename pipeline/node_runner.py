@@ -17,6 +17,7 @@ from pipeline.errors import Preempted, ProvetuneError, StageFailed
 from pipeline.launch import LAUNCHED, NO_LOGS, Workers, worker_environment
 from pipeline.node_network import PROBE_SECONDS, network_environment, unreachable
 from pipeline.nodes import NEXT, Nodes, watching
+from pipeline.parallel_config import environment_of
 from pipeline.plan import Plan, Step
 from pipeline.preemption import HEEDED, deaf
 from pipeline.progress import EVENTS, EventReader
@@ -71,6 +72,7 @@ def run_share(
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=worker_environment(launch.processes // launch.nodes, launch.hang_timeout)
+                | environment_of(launch)
                 | network_environment(meeting["address"]),
                 text=True,
             )

@@ -8,7 +8,9 @@ from pipeline.artifacts import Artifact, HashMemory, State
 from pipeline.config import RunConfig
 from pipeline.contract import Flow, ModelRef, Node, Output
 from pipeline.errors import ConfigError
+from pipeline.model_facts import facts_of, facts_of_scratch
 from pipeline.origins import Origin, data_origin, model_origin
+from pipeline.parallel_config import undivided_heads
 from pipeline.stages.model.config import VERSION as MODEL_VERSION
 
 DATA_VERSION = 2
@@ -70,6 +72,7 @@ def make_plan(config: RunConfig) -> Plan:
     model = model_origin(config.model, hashes)
     root = artifact_root(config)
     flow = _lay_out(config, model, data, lambda node: Artifact(artifact_folder(root, node)).state(hashes) == "cached")
+    _refuse_undivided_heads(config, model)
     steps = []
     for node in flow.nodes:
         linked = node.kind == "model" and Path(model.location).is_dir()
@@ -86,7 +89,9 @@ def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin], finished
         model_dtype=config.model.dtype,
         attention=config.model.attention,
         trust_remote_code=config.model.trust_remote_code,
-        processes=config.launch.processes,
+        processes=config.launch.batches,
+        tensor_parallel=config.launch.tensor_parallel,
+        context_parallel=config.launch.context_parallel,
         architecture=config.model.architecture,
         artifacts=artifact_root(config),
         finished=finished,
@@ -100,6 +105,20 @@ def _lay_out(config: RunConfig, model: Origin, data: dict[str, Origin], finished
     for name in config.run:
         config.stages[name].extend(name, flow)
     return flow
+
+
+def _refuse_undivided_heads(config: RunConfig, model: Origin) -> None:
+    """ConfigError where tensor parallelism cannot deal out a model's heads; of a model not here yet, the ranks tell."""
+    shared, scratch = config.launch.tensor_parallel, config.model.scratch
+    if shared == 1:
+        return
+    facts = facts_of_scratch(scratch) if scratch is not None else facts_of(Path(model.location))
+    told = config.model.architecture or {}
+    heads = told.get("num_attention_heads") if facts is None else facts.heads
+    pairs = told.get("num_key_value_heads") if facts is None else facts.key_value_heads
+    for name, count in (("num_attention_heads", heads), ("num_key_value_heads", pairs)):
+        if count and count % shared:
+            raise ConfigError(undivided_heads(name, count, shared))
 
 
 def _add_model(config: RunConfig, origin: Origin, flow: Flow) -> None:

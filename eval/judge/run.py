@@ -59,16 +59,23 @@ def judge(
         replies = replies_to(backend, pairs, config, store, track, failed or {})
         verdicts += [row for pair in pairs for row in verdicts_of(pair, backend.name, replies[pair.id], config)]
     _write(out / VERDICTS, "".join(_line(row) for row in verdicts))
-    injections = {}
-    if config.injections:
-        from eval.judge.robustness import told_robustness  # it needs scipy
-
-        injections = {item.name: told_robustness(item, config, pairs, store, track) for item in asked}
+    injections = _injections(asked, config, pairs, store, track)
     summary = summarise_verdicts(verdicts, config, statistics, labels, self_preference, injections)
     summary["judges"] = [{"name": item.name, **item.identity} for item in asked]
     summary["policy"] = _policy(config, asked)
     _write(out / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return summary
+
+
+def _injections(
+    asked: Sequence[Backend], config: JudgeConfig, pairs: Sequence[Pair], store: VerdictCache, track: Track
+) -> dict[str, Any]:
+    """How often texts inside answers turn each judge, where that is asked for."""
+    if not config.injections:
+        return {}
+    from eval.judge.robustness import told_robustness  # it needs scipy
+
+    return {item.name: told_robustness(item, config, pairs, store, track) for item in asked}
 
 
 def judge_share(

@@ -21,6 +21,9 @@ log-probabilities, the gradients of these, and of the logits; ORPO has those of 
 READ_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
 """Linear layers that read one tensor; what o_proj reads, the attention keeps anyway."""
 
+ROWWISE = ("o_proj", "down_proj")
+"""Linear layers whose inputs tensor parallelism divides."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -35,6 +38,8 @@ class Batch:
     """Whether a step takes several of them."""
     on_gpu: bool = False
     """Whether TRL's GPU kernels make the loss."""
+    tensor: int = 1
+    """Ranks that divide heads and widths among them; all of them keep what is between the blocks' layers."""
 
     @property
     def all_tokens(self) -> float:
@@ -64,29 +69,34 @@ def _block_bytes(recipe: TrainConfig, facts: ModelFacts, batch: Batch) -> float:
     computed, full = BYTES[recipe.dtype], leaves_model(recipe.adapter)
     norms = 2 * 4 * width * (2 if full else 1)  # always in float32; trained norms keep what they scale, too
     ranks = 0 if full else 7 * getattr(recipe.adapter, "r", 0) * adapter_bytes(recipe.adapter)
-    activated = 3 * inner * computed  # of the gate, before and after its activation, and beside it
-    return norms + _read_by_linear(recipe, facts) + _attention_bytes(recipe, facts, batch) + activated + ranks
+    activated = 3 * inner * computed / batch.tensor  # of the gate, before and after its activation, and beside it
+    read = _read_by_linear(recipe, facts, batch.tensor)
+    return norms + read + _attention_bytes(recipe, facts, batch) + activated + ranks
 
 
-def _read_by_linear(recipe: TrainConfig, facts: ModelFacts) -> float:
-    """Inputs of linear layers with trained weights: one tensor for those that read the same, unless each casts it."""
+def _read_by_linear(recipe: TrainConfig, facts: ModelFacts, tensor: int) -> float:
+    """Inputs of linear layers with trained weights: one tensor for those that read the same, unless each casts it.
+
+    o_proj and down_proj read what `tensor` ranks have divided.
+    """
     layers, computed, full = facts.linear_layers(), BYTES[recipe.dtype], leaves_model(recipe.adapter)
+    width = {name: inputs / (tensor if name in ROWWISE else 1) for name, (inputs, _) in layers.items()}
     trained = computed if full else adapter_bytes(recipe.adapter)
     names = list(layers) if full else targeted(getattr(recipe.adapter, "target", []), layers)
     if trained != computed:
-        return trained * sum(layers[name][0] for name in names)
+        return trained * sum(width[name] for name in names)
     found = [[name for name in group if name in names] for group in READ_TOGETHER]
     casts = full and computed < 4  # autocast, from a float32 stream
-    return computed * sum(layers[group[0]][0] * (len(group) if casts else 1) for group in found if group)
+    return computed * sum(width[group[0]] * (len(group) if casts else 1) for group in found if group)
 
 
 def _attention_bytes(recipe: TrainConfig, facts: ModelFacts, batch: Batch) -> float:
     """Queries, keys, values and the output; the scores too where they are spelt out (eager)."""
     layers, computed = facts.linear_layers(), BYTES[recipe.dtype]
-    queries, keys = layers["q_proj"][1], layers["k_proj"][1]
+    queries, keys = (layers[name][1] / batch.tensor for name in ("q_proj", "k_proj"))
     if recipe.attention == "eager":
         scores = facts.heads * batch.tokens * (4 if computed == 4 else 4 + computed)  # softmax in float32
-        return 4 * queries * computed + scores
+        return 4 * queries * computed + scores / batch.tensor
     if batch.masked:  # keys and values are repeated for each head, and each block keeps the mask in its number format
         return (4 * queries + batch.tokens) * computed
     return 2 * (queries + keys) * computed
@@ -96,8 +106,12 @@ def logit_bytes(recipe: TrainConfig, facts: ModelFacts, batch: Batch) -> float:
     """At the beginning of the backward pass: all logits with their gradients, or those of a tile."""
     if recipe.logits != "tiles":
         return WHOLE_COPIES[recipe.logits] * 4 * batch.all_tokens * facts.vocab_size
+    head = facts.vocab_size * facts.hidden_size
     tokens = min(batch.sequences * (batch.tokens - 1), TILE_TOKENS)
     tile = tokens * TILE_WORDS * BYTES[recipe.dtype]
     folded = 0 if batch.on_gpu else TILE_BYTES * tokens * min(facts.vocab_size, TILE_WORDS)
-    of_weights = 4 * facts.vocab_size * facts.hidden_size if recipe.adapter.kind == "none" else 0
-    return tile + folded + of_weights + 4 * batch.all_tokens * facts.hidden_size
+    full = leaves_model(recipe.adapter)
+    of_weights = 4 * head if recipe.adapter.kind == "none" else 0
+    width = 4 if full else BYTES[recipe.dtype]
+    gathered = head * width if batch.tensor > 1 else 0  # TRL makes the divided output layer whole
+    return tile + folded + of_weights + gathered + 4 * batch.all_tokens * facts.hidden_size

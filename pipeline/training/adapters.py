@@ -18,6 +18,7 @@ from pipeline.training.adapter_config import (
     VeraAdapter,
 )
 from pipeline.training.config import TrainConfig
+from pipeline.training.parallel import groups
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -35,6 +36,10 @@ def adapter_config(recipe: TrainConfig, model: Any, weights: Path) -> "PeftConfi
     """
     from peft import IA3Config, VeraConfig
 
+    if groups().tensor > 1:
+        from pipeline.training.parts import make_adapters_whole
+
+        make_adapters_whole()
     adapter, task = recipe.adapter, "CAUSAL_LM"
     match adapter:
         case LowRank():

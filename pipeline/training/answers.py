@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from trl import KTOTrainer
+from trl.trainer import kto_trainer
 
 from data_prep.tokens.masks import IGNORED
-from pipeline.training.pairs import Measured, pad_token, padded
+from pipeline.training.pairs import Measured, pad_token, padded, unhashed
 
 LOGPS = ("ref_logps", "ref_KL_logps")
 """The columns of the reference's log-probabilities, by the names that TRL reads."""
@@ -70,6 +71,10 @@ def reference_columns(rows: NeighbourRows) -> tuple[str, ...]:
 
 class AnswerTrainer(KTOTrainer):
     """TRL's trainer on rows that are tokens and have their reference's log-probabilities beside them."""
+
+    def __init__(self, **settings: Any):
+        with unhashed(kto_trainer):
+            super().__init__(**settings)
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset

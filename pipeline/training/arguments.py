@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StageFailed
 from pipeline.training.config import TrainConfig, leaves_model, split_batch
+from pipeline.training.parallel import groups, parallelism
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -18,10 +19,10 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
 
     from pipeline.training.trackers import run_names
 
-    per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, world_size())
+    per_device, accumulation = split_batch(recipe.batch_size, recipe.micro_batch_size, groups().batches)
     on_cpu = not torch.accelerator.is_available()
     _refuse_gpu_only(recipe, on_cpu)
-    timed = recipe.checkpoint_minutes is not None or recipe.checkpoint_every is None  # then a callback asks for them
+    by_callback = recipe.checkpoint_minutes is not None or recipe.checkpoint_every is None or groups().tensor > 1
     return {
         "output_dir": str(checkpoints),
         "max_steps": steps,
@@ -31,7 +32,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "eval_strategy": "no",
-        "save_strategy": "no" if timed else "steps",
+        "save_strategy": "no" if by_callback else "steps",
         "save_steps": recipe.checkpoint_every or 1,
         "save_total_limit": 2,
         "logging_steps": 1,
@@ -40,6 +41,7 @@ def training_arguments(recipe: TrainConfig, steps: int, checkpoints: Path) -> di
         "logging_nan_inf_filter": False,
         "report_to": "none",
         **run_names(checkpoints.parent),
+        **parallelism(),
         "disable_tqdm": True,
         **_optimisation(recipe, steps),
     }
@@ -79,6 +81,10 @@ def _optimisation(recipe: TrainConfig, steps: int) -> dict[str, Any]:
 
 def _refuse_gpu_only(recipe: TrainConfig, on_cpu: bool) -> None:
     """What needs a GPU or an extra package says so before the model is loaded into it."""
+    if on_cpu and (shared := groups().context) > 1:
+        raise StageFailed(
+            f"launch.context_parallel {shared}: needs GPUs, torch has no such attention for CPUs; set it to 1"
+        )
     if on_cpu and recipe.optimizer in OPTIMIZERS:
         raise StageFailed(f"optimizer {recipe.optimizer}: needs a GPU; use adamw or adafactor")
     if recipe.liger and (on_cpu or find_spec("liger_kernel") is None):

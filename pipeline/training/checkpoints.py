@@ -17,6 +17,7 @@ from pipeline.artifacts import file_sha256, read_json, write_json
 from pipeline.contract import identity_of
 from pipeline.errors import StageFailed
 from pipeline.training.config import TrainConfig
+from pipeline.training.parallel import groups
 from pipeline.training.supervision import rank_0_says
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def _shape_of_weights() -> str:
     for library in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{library}") == "true":
             return f"in shards of {library}"
+    if (shared := groups()).tensor > 1:  # the optimizer's states are in parts
+        return f"divided by {shared.tensor} ranks, {shared.batches} times"
     return "whole"
 
 
@@ -142,11 +145,13 @@ class CheckpointByTime(TrainerCallback):
         self._last = time.monotonic()
 
 
-def cadence(recipe: TrainConfig, mark: MarkCheckpoints) -> list[TrainerCallback]:
+def cadence(recipe: TrainConfig, mark: MarkCheckpoints, is_in_parts: bool = False) -> list[TrainerCallback]:
     """Who asks for checkpoints, where transformers does not: the minutes, or what the last one cost."""
     if recipe.checkpoint_minutes is not None:
         minutes = recipe.checkpoint_minutes
         return [CheckpointByTime(mark.accelerator, lambda: 60 * minutes)]
+    if recipe.checkpoint_every is not None and is_in_parts:
+        return [CheckpointByTime(mark.accelerator, lambda: 0.0, every=recipe.checkpoint_every)]
     if recipe.checkpoint_every is None:
         return [CheckpointByTime(mark.accelerator, lambda: mark.last_seconds / MOST_STALL, every=USUAL_STEPS)]
     return []

@@ -1,5 +1,6 @@
 """Where a training stage takes its model from in the flow of a run, and what it leaves there."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from pipeline.training.adapter_config import VIRTUAL, Adapter, leaves_model
 from pipeline.training.config import Recipe, split_batch
 
 TEMPLATE_VERSION = 1
+DIVIDED_STAGES, CONTEXT_STAGES = ("pretrain", "sft", "dpo", "kto"), ("sft",)
+"""The stages that can train on ranks that divide matrices, and on ranks that divide sequences."""
+DIVIDED_ADAPTERS = ("none", "lora")
+"""What they can train."""
+UNDIVIDED = {"early_stopping": "null", "liger": "false", "compile": "false", "optimizer": "adamw"}
+"""Settings that divided matrices leave no choice."""
 
 
 def starting_model(recipe: Recipe, start_from: str | None, stage: str, flow: Flow) -> ModelRef:
@@ -23,7 +30,33 @@ def starting_model(recipe: Recipe, start_from: str | None, stage: str, flow: Flo
             split_batch(recipe.batch_size, recipe.micro_batch_size, flow.processes)
     except ConfigError as error:
         raise ConfigError(f"stages.{stage}: {error}") from None
+    if (clash := clash_with_groups(recipe, model, flow)) is not None:
+        raise ConfigError(f"stages.{stage}: {clash}")
     return model
+
+
+def clash_with_groups(recipe: Recipe, model: ModelRef, flow: Flow) -> str | None:
+    """Why ranks that share a batch cannot train so, with what can be done; None when they can."""
+    tensor, context = flow.tensor_parallel, flow.context_parallel
+    if tensor == context == 1:
+        return None
+    name = f"launch.tensor_parallel={tensor}" if tensor > 1 else f"launch.context_parallel={context}"
+    kind, told = getattr(recipe, "kind", ""), recipe.model_dump()
+    stages = DIVIDED_STAGES if tensor > 1 else CONTEXT_STAGES
+    if kind not in stages:
+        return f"kind {kind} does not go with {name}; only {', '.join(stages)}"
+    if recipe.adapter.kind not in DIVIDED_ADAPTERS:
+        return f"adapter {recipe.adapter.kind} does not go with {name}; use {' or '.join(DIVIDED_ADAPTERS)}"
+    for setting, wanted in UNDIVIDED.items():
+        if tensor > 1 and (value := json.dumps(told[setting]).strip('"')) != wanted:
+            return f"{setting} {value} does not go with {name}; set {setting}={wanted}"
+    if tensor > 1 and model.adapters:
+        return f"it starts from an adapter, which cannot be merged into the parts of {name}; add a stage of kind merge"
+    if context > 1 and told.get("packing", "none") != "none":
+        return f"packing {told['packing']} does not go with {name}, which knows no mask; set packing=none"
+    if context > 1 and flow.attention != "sdpa":
+        return f"model.attention {flow.attention} does not go with {name}; set model.attention=sdpa"
+    return None
 
 
 def refuse_virtual(name: str, model: ModelRef, key: str) -> None:

@@ -24,7 +24,7 @@ class LanguageModelTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         balance = getattr(outputs, "router_loss", None)
         if balance is not None and num_items_in_batch is not None:
-            ranks = self.accelerator.num_processes  # Trainer multiplied by them, because DDP will average
+            ranks = self.accelerator.num_processes // self.get_tp_size()  # Trainer multiplied so, as DDP will average
             loss = loss + balance * (1 / self.current_gradient_accumulation_steps - ranks)
         return (loss, outputs) if return_outputs else loss
 

@@ -14,8 +14,8 @@ import yaml
 from data_prep.errors import DataError
 from data_prep.progress import Track
 from pipeline.pruning import rule_of_this_process
-from pipeline.training.arguments import world_size
 from pipeline.training.config import TrainConfig, largest_divisor, sequences_of, split_batch
+from pipeline.training.parallel import groups, is_in_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,7 +67,7 @@ def sized(recipe: Sized, rows: Rows) -> Sized:
     if recipe.batch_tokens is None:
         return recipe
     batch = sequences_of(recipe, rows.mean_tokens)
-    share, _ = split_batch(batch, None, world_size())
+    share, _ = split_batch(batch, None, groups().batches)
     micro = None if recipe.micro_batch_size is None else largest_divisor(share, recipe.micro_batch_size)
     return recipe.model_copy(update={"batch_size": batch, "micro_batch_size": micro})
 
@@ -118,10 +118,12 @@ def _set_up(trainer: Any, recipe: TrainConfig, checkpoints: Path, first_step: in
     """The recipe's optimizer, resumed weights in their number format, logs that end where the training goes on."""
     from pipeline.training.checkpoints import keep_number_formats
     from pipeline.training.optimizer import follow_recipe
+    from pipeline.training.parts import keep_checkpoints
     from pipeline.training.saving import save_first_adapter
     from pipeline.training.step_log import STEPS, VALIDATION, cut_back
 
     follow_recipe(trainer, recipe)
+    keep_checkpoints(trainer, recipe)
     keep_number_formats(trainer)
     save_first_adapter(trainer, recipe, checkpoints)
     if trainer.is_world_process_zero():
@@ -158,7 +160,7 @@ def _saving(trainer: Any, recipe: TrainConfig, mark: "MarkCheckpoints", out: Pat
     from pipeline.training.supervision import Supervised
     from pipeline.training.trackers import trackers
 
-    return [*cadence(recipe, mark), mark, *trackers(out), Supervised(trainer, out / "logs")]
+    return [*cadence(recipe, mark, is_in_parts(trainer)), mark, *trackers(out), Supervised(trainer, out / "logs")]
 
 
 def _return_to_best(trainer: Any, recipe: TrainConfig, checkpoints: Path) -> None:

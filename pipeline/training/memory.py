@@ -116,14 +116,18 @@ def training_memory(
     if isinstance(recipe.adapter, QloraAdapter):
         inside = facts.layers * sum(a * b for a, b in facts.linear_layers().values()) / facts.parameters
         per_weight = inside * quantised_bytes(recipe.adapter) + (1 - inside) * width
+    launch = "fsdp2" if batch.tensor > 1 else launch  # whatever starts them, all ranks of a copy share its weights
     base = states(facts.parameters, trained, per_weight, 4, OPTIMIZER_BYTES[recipe.optimizer], launch, processes)
     adapter = 0 if full else adapter_bytes(recipe.adapter) * trained  # its own weights lie beside the model's
     both_ends = recipe.adapter.kind == "none" and facts.tied  # the gradient of their shared weights comes in two parts
     embedded = 4 * facts.vocab_size * facts.hidden_size if both_ends else 0
     of_adapter = 1 if full else adapter_bytes(recipe.adapter) / 4  # gradients and moments are in its number format
-    gathered = launch in ("fsdp2", "deepspeed_zero3")  # block by block, in 16 bit already
+    if not full and batch.tensor > 1:
+        of_adapter *= processes  # it is no part of the shards, and divided only in half: taken as whole
+    divided_alone = batch.tensor > 1 and batch.tensor == processes  # then nothing is gathered
+    gathered = launch in ("fsdp2", "deepspeed_zero3") and not divided_alone  # block by block, in 16 bit already
     copied = full and computed < 4 and not gathered
-    copies = facts.parameters * computed if copied else 0  # autocast keeps its copies for the backward pass
+    copies = facts.parameters * computed / batch.tensor if copied else 0  # autocast keeps them for the backward pass
     return Memory(
         weights=base.weights + adapter,
         gradients=base.gradients * of_adapter + embedded,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.training.adapter_config import FreezeAdapter, QloraAdapter, leaves_model
 from pipeline.training.config import TrainConfig
+from pipeline.training.parallel import divided_weights, refuse_undivided_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +29,10 @@ def load_start(config: TrainConfig, inputs: Mapping[str, Path]) -> "PreTrainedMo
     if isinstance(adapter, QloraAdapter) and not earlier:
         return _quantised(None, config, inputs)
     dtype = "float32" if leaves_model(adapter) else config.dtype
-    model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code)
+    parts = divided_weights(config)
+    if parts:
+        refuse_undivided_heads(_config(inputs["weights"]))
+    model = load_weights(inputs["weights"], dtype, config.attention, config.trust_remote_code, **parts)
     model = merge_adapters(model, earlier)
     if isinstance(adapter, QloraAdapter):
         return _quantised(model, config, inputs)

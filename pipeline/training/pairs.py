@@ -1,12 +1,14 @@
 """Prepared pairs in the hands of TRL's DPOTrainer, which has no switch that leaves rows as they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl import DPOTrainer
+from trl.trainer import dpo_trainer
 
 from data_prep.tokens.masks import IGNORED
 from data_prep.tokens.preference import SIDES
@@ -23,6 +25,10 @@ Measured = dict[str, tuple[float, int]]
 
 class PairDpoTrainer(DPOTrainer):
     """TRL's trainer on rows that are tokens and have their reference's log-probabilities beside them."""
+
+    def __init__(self, **settings: Any):
+        with unhashed(dpo_trainer):
+            super().__init__(**settings)
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
@@ -46,6 +52,19 @@ class PairDpoTrainer(DPOTrainer):
         told = {name: values[-1] for name, values in self._metrics["eval"].items()} | {"loss": loss}
         self._metrics["eval"].clear()
         return {name: (value, len(rows)) for name, value in told.items()}
+
+
+@contextmanager
+def unhashed(module: Any) -> Iterator[None]:
+    """Keep a module of TRL's from hashing all weights, which names a cache that is not used here.
+
+    It takes as long as reading them, and fails on weights that lie in parts on the ranks.
+    """
+    hashing, module.hash_module = module.hash_module, lambda _: ""
+    try:
+        yield
+    finally:
+        module.hash_module = hashing
 
 
 def pair_batches(tokenizer: Any) -> Callable[[Rows], Batch]:

@@ -12,6 +12,7 @@ import torch
 from data_prep.progress import Track
 from data_prep.tokens.arrow import save_dataset, write_arrow
 from pipeline.training.lengths import by_length
+from pipeline.training.parallel import groups
 
 ROWS_AT_ONCE = 8
 
@@ -24,16 +25,18 @@ def save_reference(
     Each rank computes its share, rank 0 puts the shares together. Rows of similar length share a batch.
     """
     accelerator = policy.accelerator
-    order = by_length(rows)[0][accelerator.process_index :: accelerator.num_processes]
-    batches = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
+    dealt = groups().dealt(by_length(rows)[0].tolist(), ROWS_AT_ONCE, accelerator.process_index)
+    order = [place for places, counts in dealt if counts for place in places]
     values = np.zeros((len(order), len(columns)), dtype=np.float32)
     policy.model.eval()
     started = time.perf_counter()
-    shown = track(batches, f"reference ({split})", total=len(batches)) if accelerator.is_main_process else batches
+    shown = track(dealt, f"reference ({split})", total=len(dealt)) if accelerator.is_main_process else dealt
     done = 0
     with torch.no_grad():
-        for places in shown:
-            found = policy.reference_of([rows[int(place)] for place in places])
+        for places, counts in shown:
+            found = policy.reference_of([rows[place] for place in places])
+            if not counts:
+                continue
             values[done : done + len(places)] = torch.stack(found, dim=1).float().cpu().numpy()
             done += len(places)
     _put_together(accelerator, out, split, columns, order, values, len(rows))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipeline.training.parallel import groups
 from pipeline.training.step_log import REWARDS
 from pipeline.training.validation import Validation
 
@@ -28,16 +29,15 @@ class PreferenceValidation(Validation):
         trainer = self._trainer
         accelerator = trainer.accelerator
         size = trainer.args.per_device_eval_batch_size
-        mine = range(accelerator.process_index, len(self._rows), accelerator.num_processes)
+        dealt = groups().dealt(range(len(self._rows)), size, accelerator.process_index)
         sums = torch.zeros((len(WATCHED), 2), dtype=torch.float64)
         trainer.model.eval()
         with torch.no_grad(), _each_rank_alone(accelerator):
-            for start in range(0, len(mine), size):
-                batch = [self._rows[place] for place in mine[start : start + size]]
-                found = trainer.measured(batch)
+            for places, counts in dealt:
+                found = trainer.measured([self._rows[place] for place in places])
                 for place, name in enumerate(WATCHED):
                     mean, rows = found.get(name, (0.0, 0))
-                    sums[place] += torch.tensor([mean * rows, rows])
+                    sums[place] += torch.tensor([mean * rows, rows]) * counts
         trainer.model.train()
         total = accelerator.reduce(sums.to(accelerator.device), reduction="sum").cpu()
         means = {name: float(value / rows) for name, (value, rows) in zip(WATCHED, total, strict=True) if rows > 0}

@@ -26,6 +26,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.lengths import by_length
 from pipeline.training.memory import training_memory
 from pipeline.training.model_sizes import ModelFacts
+from pipeline.training.parallel import groups, is_in_parts
 from pipeline.training.peak_memory import PeakMemory
 
 
@@ -70,10 +71,11 @@ class Preflight(TrainerCallback):
             return None
         batch = Batch(
             len(rows) * self._recipe.sequences_per_row,
-            tokens,
+            tokens / groups().context,
             masked=len(set(_lengths(rows))) > 1 or "lengths" in rows[0],
             accumulated=trainer.args.gradient_accumulation_steps > 1,
             on_gpu=torch.cuda.is_available(),
+            tensor=groups().tensor,
         )
         step = training_memory(self._recipe, sizes, batch, *_launch(trainer))
         return step.total - step.weights
@@ -103,16 +105,21 @@ class Preflight(TrainerCallback):
         model = trainer.model_wrapped
         model.eval()
         with torch.no_grad():
-            trainer.compute_loss(model, trainer._prepare_inputs(trainer.data_collator(rows)))
+            inputs = trainer._prepare_inputs(trainer.data_collator(rows))
+            divided, inputs = trainer._prepare_context_parallel_inputs(model, inputs)
+            with divided():
+                trainer.compute_loss(model, inputs)
         model.train()
 
     def _save(self) -> None:
         """The trained part, beside the checkpoints, and away again: a full disk is told now."""
-        if not self._trainer.is_world_process_zero() or self._trainer.is_fsdp_enabled:
+        first = self._trainer.is_world_process_zero()
+        if self._trainer.is_fsdp_enabled or not (first or is_in_parts(self._trainer)):
             return
         folder = Path(tempfile.mkdtemp(prefix=".preflight.", dir=self._folder))
         try:
-            self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(folder)
+            model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+            model.save_pretrained(folder, is_main_process=first)
         finally:
             shutil.rmtree(folder)
 
@@ -215,5 +222,7 @@ def _facts(trainer: Any) -> ModelFacts | None:
 def _launch(trainer: Any) -> tuple[str, int]:
     accelerator = trainer.accelerator
     hybrid = getattr(accelerator, "parallelism_config", None)
-    shards = hybrid.dp_shard_size if hybrid is not None and hybrid.dp_replicate_size > 1 else accelerator.num_processes
+    shards = accelerator.num_processes // groups().replicas
+    if hybrid is not None and hybrid.dp_replicate_size > 1:
+        shards = hybrid.dp_shard_size * hybrid.cp_size
     return ("fsdp2" if trainer.is_fsdp_enabled else "single"), shards

@@ -10,6 +10,7 @@ from eval.adapters import QUANTISATION
 from pipeline.artifacts import write_json
 from pipeline.training.adapter_config import PissaAdapter, QloraAdapter
 from pipeline.training.config import TrainConfig, leaves_model
+from pipeline.training.parallel import is_in_parts, whole_weights
 from pipeline.training.step_log import STEPS, VALIDATION
 
 FIRST = "first_adapter"
@@ -18,15 +19,17 @@ FIRST = "first_adapter"
 
 def save_trained(trainer: Any, recipe: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
     """`adapter/`, or the whole `model/`, and the logs; rank 0 writes."""
-    state = gathered_weights(trainer)
-    if not trainer.is_world_process_zero():
-        return
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    state, writes = gathered_weights(trainer), trainer.is_world_process_zero()
+    if not writes and (leaves_model(recipe.adapter) or not is_in_parts(trainer)):  # PEFT gathers an adapter's parts
+        return
     folder = out / ("model" if leaves_model(recipe.adapter) else "adapter")
     more: dict[str, Any] = {} if state is None else {"state_dict": state}
     if isinstance(recipe.adapter, PissaAdapter):
         more["path_initial_model_for_weight_conversion"] = str(out / "checkpoints" / FIRST)
-    model.save_pretrained(folder, **more)
+    model.save_pretrained(folder, is_main_process=writes, **more)
+    if not writes:
+        return
     trainer.processing_class.save_pretrained(folder)
     if not leaves_model(recipe.adapter):
         _make_repeatable(folder, inputs["weights"])
@@ -37,7 +40,12 @@ def save_trained(trainer: Any, recipe: TrainConfig, inputs: Mapping[str, Path], 
 
 
 def gathered_weights(trainer: Any) -> dict[str, Any] | None:
-    """Weights that lie in shards on the ranks (FSDP, ZeRO-3), made whole; None where each rank has them all."""
+    """Weights that lie in parts on the ranks (FSDP, ZeRO-3, divided matrices), made whole, on rank 0 at least.
+
+    None where each rank has them all, or where PEFT makes them whole.
+    """
+    if is_in_parts(trainer.model):
+        return whole_weights(trainer.model)
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return None
     return trainer.accelerator.get_state_dict(trainer.model_wrapped)

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.errors import StageFailed
+from pipeline.training.parallel import groups, is_in_parts
 from pipeline.training.step_log import VALIDATION, read_log
 
 BEST = "best.safetensors"
@@ -79,31 +80,26 @@ class ValidationLoss(Validation):
         accelerator, model = trainer.accelerator, trainer.model
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)  # nats, tokens
+        shared, size = groups(), trainer.args.per_device_eval_batch_size
         with torch.no_grad():
-            for batch in self._batches(trainer.args.per_device_eval_batch_size):
-                inputs = trainer._prepare_inputs(trainer.data_collator(batch))
-                tokens = (inputs["labels"][:, self._first_label :] != -100).sum()
-                # The count that divides the sum is 1; the trainer multiplies by the ranks, because DDP will average.
-                loss = trainer.compute_loss(model, inputs, num_items_in_batch=1) / accelerator.num_processes
-                sums += torch.stack([loss.double(), tokens.double()])
+            for places, counts in shared.dealt(range(len(self._rows)), size, accelerator.process_index):
+                inputs = trainer._prepare_inputs(trainer.data_collator([self._rows[place] for place in places]))
+                tokens = (inputs["labels"][:, self._first_label :] != -100).sum() / shared.context
+                divided, inputs = trainer._prepare_context_parallel_inputs(model, inputs)
+                with divided():
+                    # The count that divides the sum is 1; the trainer multiplies by the ranks, as DDP will average.
+                    loss = trainer.compute_loss(model, inputs, num_items_in_batch=1) / (shared.ranks // shared.tensor)
+                sums += torch.stack([loss.double(), tokens.double()]) * counts
         model.train()
         nats, tokens = accelerator.reduce(sums, reduction="sum").tolist()
         return nats / tokens
-
-    def _batches(self, size: int) -> list[list[dict[str, Any]]]:
-        """This rank's share of the rows, in batches."""
-        accelerator = self._trainer.accelerator
-        mine = [
-            self._rows[index] for index in range(accelerator.process_index, len(self._rows), accelerator.num_processes)
-        ]
-        return [mine[start : start + size] for start in range(0, len(mine), size)]
 
 
 def keep_best(trainer: Any, file: Path) -> None:
     """Write the trained weights, whole or not at all. StageFailed where they lie in shards on the ranks."""
     from safetensors.torch import save_file
 
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or is_in_parts(trainer):
         raise StageFailed("early_stopping: not with sharded weights; use launch=ddp, or remove early_stopping")
     if trainer.is_world_process_zero():
         unfinished = file.with_suffix(".tmp")

@@ -1,11 +1,14 @@
 """The estimate of a training step's memory against what the allocator gave out: 10 % at most, kind by kind."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.artifacts import write_json
+from pipeline.artifacts import read_json, write_json
 from tests.engine.tiny_training import KINDS, LLAMA, Kind, first_weights, train
 
 pytestmark = pytest.mark.end_to_end
@@ -97,3 +100,33 @@ def test_the_estimate_is_what_the_allocator_gave_out(
 ) -> None:
     estimated, found = measured(weights, tmp_path, KINDS[name], rows, tokens, shorter, **changes)
     assert estimated == pytest.approx(found, rel=0.10), f"{estimated / 1e6:.0f} MB estimated, {found / 1e6:.0f} MB"
+
+
+@pytest.mark.slow
+def test_the_estimate_of_ranks_that_divide_matrices(weights: Path, tmp_path: Path) -> None:
+    """Half of heads and widths, whole streams and a gathered output layer; one rank's estimate would be too high."""
+    tried = [("sft lora", LORA), ("sft full", FULL), ("sft full", {**FULL, "dtype": "bfloat16"})]
+    tried.append(("sft lora", {**LORA, "activation_checkpointing": True}))
+    inputs = {name: str(path) for name, path in rows_of(tmp_path / "rows", "sft", 4, 512, 9).items()}
+    once = {"batch_size": 4, "max_steps": 1, "warmup_steps": 0}
+    work = [
+        {
+            "kind": kind,
+            "inputs": {**inputs, "weights": str(weights)},
+            "out": str(tmp_path / f"{n}"),
+            "changes": once | changes,
+        }
+        for n, (kind, changes) in enumerate([tried[0], *tried])  # the first warms the processes up
+    ]
+    write_json(tmp_path / "work.json", work)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.engine.divided_ranks", str(tmp_path / "work.json")]
+    told = {**os.environ, "PROVETUNE_TENSOR_PARALLEL": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, env=told, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for number, (kind, changes) in enumerate(tried, start=1):
+        metrics = read_json(tmp_path / f"{number}" / "metrics.json")
+        estimated, found = (metrics[f"preflight_step_memory_{what}"] for what in ("estimated", "measured"))
+        assert estimated == pytest.approx(found, rel=0.10), (
+            f"{kind} {changes}: {estimated / 1e6:.0f}, {found / 1e6:.0f}"
+        )

@@ -43,6 +43,7 @@ def _trainer(
     from pipeline.training.arguments import refuse_lonely_ranks, training_arguments
     from pipeline.training.models import load_start, load_tokenizer
     from pipeline.training.packed import collator, refuse_leak
+    from pipeline.training.parallel import parts_of_a_row
 
     tokenizer = load_tokenizer(inputs["weights"], recipe.trust_remote_code)
     model = load_start(recipe, inputs)
@@ -51,6 +52,7 @@ def _trainer(
         args=SFTConfig(
             **training_arguments(recipe, steps, checkpoints),
             max_length=None,
+            pad_to_multiple_of=parts_of_a_row(),
             neftune_noise_alpha=recipe.neftune_alpha,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
