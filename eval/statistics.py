@@ -110,6 +110,7 @@ def bootstrap_interval(
 def _bca_levels(below: float, spread: np.ndarray, confidence: float) -> list[float]:
     """The two levels at which BCa reads off the draws; `below`: the share of them under the observed value."""
     normal = NormalDist()
+    spread = spread / np.abs(spread).max()  # it has no unit, and powers of tiny numbers vanish
     acceleration = float(np.sum(spread**3) / (6 * np.sum(spread**2) ** 1.5))
     bias, levels = normal.inv_cdf(below), []
     for level in ((1 - confidence) / 2, (1 + confidence) / 2):

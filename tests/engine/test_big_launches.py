@@ -67,7 +67,9 @@ def test_accelerate_reads_what_it_is_given(tmp_path: Path, name: str, monkeypatc
     command = rank_command(launch, tmp_path)
     if launch.nodes > 1:
         command = node_command(launch, 2, {"address": "n0", "port": 29500}, tmp_path)
-    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command[3:]))
+    args, _, _ = _validate_launch_command(
+        launch_command_parser().parse_args(command[command.index("accelerate.commands.launch") + 1 :])
+    )
     assert args.num_processes == launch.processes and int(args.num_machines) == launch.nodes
     assert args.use_fsdp == (
         launch.kind == "fsdp2" and name not in DIVIDED

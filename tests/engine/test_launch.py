@@ -22,11 +22,8 @@ TWO = ["launch=cpu_ranks", "launch.processes=2"]
 
 def test_cpu_ranks_go_through_torchrun_and_gpus_through_accelerate() -> None:
     cpu = rank_command(LaunchConfig(kind="cpu_ranks", processes=2), Path("/x y"))
-    assert cpu[1:4] == ["-m", "pipeline.launched", "torch.distributed.run"] and cpu[-3:] == [
-        "-m",
-        "pipeline.worker",
-        "/x y",
-    ]
+    assert cpu[1:4] == ["-m", "pipeline.launched", "torch.distributed.run"]
+    assert cpu[-3:] == ["-m", "pipeline.worker", "/x y"]
     assert cpu[cpu.index("--nproc-per-node") + 1] == "2" and cpu[cpu.index("--max-restarts") + 1] == "0"
     gpus = rank_command(LaunchConfig(kind="ddp", processes=8), Path("/x"))
     assert "accelerate.commands.launch" in gpus

@@ -30,7 +30,7 @@ def test_the_file_is_one_that_accelerate_reads(tmp_path: Path, kind: str) -> Non
     file = command[command.index("--config_file") + 1]
     read = load_config_from_file(file)
     assert isinstance(read, ClusterConfig) and read.num_processes == 4 and not read.use_cpu
-    args = launch_command_parser().parse_args(command[3:])
+    args = launch_command_parser().parse_args(command[command.index("accelerate.commands.launch") + 1 :])
     args, _, _ = _validate_launch_command(args)
     assert args.training_script == "pipeline.worker" and args.module and args.num_processes == 4
     assert (args.use_fsdp, args.use_deepspeed) == (kind == "fsdp2", kind.startswith("deepspeed"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -95,6 +95,7 @@ def test_fairness_takes_the_same_interval() -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=12))
+@example([0.0, 2.2250738585072014e-308])
 def test_bca_never_fails(values: list[float]) -> None:
     rows = counted(np.zeros(len(values))), counted(np.array(values))
     config = StatisticsConfig(interval="bca", resamples=200)
