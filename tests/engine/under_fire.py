@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -27,6 +28,8 @@ LOOK_SECONDS, LIST_SECONDS = 0.02, 0.3
 
 LEFT_SECONDS = 180
 """Ray's agents look for their raylet only now and then, on a busy machine a minute after it has died."""
+LOCKED_SECONDS = 10
+"""A rank that was born after the last look at the processes has yet to see that its run is dead."""
 
 
 @dataclass(frozen=True)
@@ -207,10 +210,20 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def refuse_stale_locks(outputs: Path) -> None:
-    """Every lock can be had at once."""
+    """Every lock can be had, at once or when a process that nobody saw has ended too."""
+    deadline = time.monotonic() + LOCKED_SECONDS
     for path in outputs.glob("artifacts/**/*.lock"):
         with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while not _can_lock(file):
+                assert time.monotonic() < deadline, f"{path} is still locked"
+                time.sleep(0.1)
+
+
+def _can_lock(file: IO[str]) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def seals(outputs: Path) -> dict[Path, int]:
