@@ -77,7 +77,7 @@ def _pinned_until_the_end(child: "subprocess.Popen[bytes]", folder: Path) -> flo
             if any(file.stat().st_size for file in folder.glob("checkpoints/steps.jsonl")):
                 first.setdefault(rank, used)
                 last[rank] = used
-        time.sleep(0.1)
+        time.sleep(2.0 if last else 0.1)  # a look at all processes costs time on the cores that are measured
     return max((last[rank] - first[rank] for rank in last), default=float("nan"))
 
 
